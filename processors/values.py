@@ -1,0 +1,49 @@
+"""The values that cross the border between a caller and the workers. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a picture may cost. Pixels are counted before any of them is decoded (images.md, defaults)."""
+
+    max_pixels: int = 100_000_000
+    """of one frame"""
+    max_pixels_all_frames: int = 200_000_000
+    max_frames: int = 300
+    """of an animation that stays one; a longer one is shown as its first frame"""
+    max_side_px: int = 8192
+    """of what is made"""
+    budget_bytes: int = 512 << 20
+    """estimated memory of everything that is decoded at one time"""
+    deadline_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a stored file is. *format* is a name in `formats.FORMATS`; sizes are as shown, after orientation.
+
+    *width* and *height* are None for sound, *duration_s* (seconds) is None for pictures. *estimate_bytes* is the memory
+    that decoding it takes.
+    """
+
+    format: str
+    width: int | None = None
+    height: int | None = None
+    frames: int = 1
+    alpha: bool = False
+    duration_s: float | None = None
+    estimate_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A rendition. *degraded* names what had to be left out (the X-Media-Degraded tokens of the API)."""
+
+    data: bytes
+    content_type: str
+    width: int
+    height: int
+    degraded: tuple[str, ...] = field(default=())

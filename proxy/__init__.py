@@ -1,0 +1,1 @@
+"""The streaming media proxy: the service that browsers, phones and CDNs talk to."""

@@ -1,0 +1,130 @@
+"""The proxy's branches of the exception family; its root is `processors.errors.MediaError`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from processors.errors import MediaError
+
+
+class BadRequest(MediaError):
+    """The request cannot be understood (RFC 9110 section 15.5.1)."""
+
+    status = 400
+    slug = "bad-request"
+    title = "The request is not understood"
+
+
+class BadKey(BadRequest):
+    """The object key breaks the grammar of `proxy.keys`."""
+
+    slug = "bad-key"
+    title = "The key is not valid"
+
+
+class Unauthorized(MediaError):
+    """No token, or one that does not hold (RFC 6750 section 3)."""
+
+    status = 401
+    slug = "unauthorized"
+    title = "A valid token is needed"
+
+    def __init__(self, detail: str = "", **members: Any) -> None:
+        members.pop("headers", None)
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="media"'}, **members)
+
+
+class Forbidden(MediaError):
+    """The caller is known and may not do this."""
+
+    status = 403
+    slug = "forbidden"
+    title = "This is not allowed"
+
+
+class NotFound(MediaError):
+    """No such object, or it is somebody else's: the two look the same."""
+
+    status = 404
+    slug = "not-found"
+    title = "There is nothing here"
+
+
+class MethodNotAllowed(MediaError):
+    """The route exists, not for this method."""
+
+    status = 405
+    slug = "method-not-allowed"
+    title = "This method is not allowed here"
+
+
+class TooSlow(MediaError):
+    """The client sent nothing, or too little, for too long."""
+
+    status = 408
+    slug = "too-slow"
+    title = "The request came too slowly"
+
+
+class Conflict(MediaError):
+    """The request contradicts the state of things, such as a second request under an Idempotency-Key still in work."""
+
+    status = 409
+    slug = "conflict"
+    title = "The request conflicts with another"
+
+
+class PreconditionFailed(MediaError):
+    """If-Match or If-Unmodified-Since does not hold (RFC 9110 section 13.1)."""
+
+    status = 412
+    slug = "precondition-failed"
+    title = "A precondition does not hold"
+
+
+class TooLarge(MediaError):
+    """A body beyond its limit. *max_bytes* is the limit."""
+
+    status = 413
+    slug = "too-large"
+    title = "The body is too large"
+
+
+class RangeNotSatisfiable(MediaError):
+    """No byte of the object lies in the range (RFC 9110 section 15.5.17). *size* is the object's, in bytes."""
+
+    status = 416
+    slug = "range-not-satisfiable"
+    title = "The range lies outside the object"
+
+    def __init__(self, detail: str = "", *, size: int, **members: Any) -> None:
+        members.pop("headers", None)
+        super().__init__(detail, headers={"Content-Range": f"bytes */{size}"}, size=size, **members)
+
+
+class IdempotencyReused(MediaError):
+    """The Idempotency-Key already stands for other bytes."""
+
+    status = 422
+    slug = "idempotency-key-reused"
+    title = "The Idempotency-Key belongs to another upload"
+
+
+class Unavailable(MediaError):
+    """A part that is needed does not answer; nothing was lost, try again."""
+
+    status = 503
+    slug = "unavailable"
+    title = "A part of the service does not answer"
+
+    def __init__(self, detail: str = "", *, retry_after_s: int = 5, **members: Any) -> None:
+        members.pop("headers", None)
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)}, **members)
+
+
+class StorageFull(MediaError):
+    """No store has room for the body."""
+
+    status = 507
+    slug = "storage-full"
+    title = "There is no space left"

@@ -1,0 +1,215 @@
+"""The protocols between services and adapters, and the values that cross them.
+
+An adapter has the methods and inherits nothing. One method is one request to the other side, so costs can be read.
+Sizes are bytes, times are aware UTC, etags are opaque and unquoted, ranges are half open (``start <= n < stop``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+from processors.transform import Transform
+from processors.values import Inspected, Rendered
+from proxy.errors import RangeNotSatisfiable
+from proxy.keys import Key
+
+Body = AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """What a store knows of one object. *sha256* is lower-case hex, or None where the store does not hold it."""
+
+    key: Key
+    size: int
+    content_type: str
+    etag: str
+    modified: datetime
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """A part of an object, written like a slice: ``(0, 10)`` the first ten bytes, ``(5, None)`` all from 5, ``(-5, None)`` the last five."""
+
+    start: int
+    stop: int | None = None
+
+    def within(self, size: int) -> ByteRange:
+        """The same range in an object of *size* bytes, both ends known; raises RangeNotSatisfiable if no byte is in it."""
+        start = max(0, size + self.start) if self.start < 0 else self.start
+        stop = size if self.stop is None else min(self.stop, size)
+        if start >= stop:
+            raise RangeNotSatisfiable("no byte of the object lies in the range", size=size)
+        return ByteRange(start, stop)
+
+    def length(self) -> int:
+        """How many bytes a range with both ends known has."""
+        assert self.stop is not None
+        return self.stop - self.start
+
+
+@dataclass(slots=True)
+class ObjectReader:
+    """An open object: iterate it for its chunks, leave ``async with`` to close the source.
+
+    *span* is what will come, both ends known; None stands for the whole of an object (also of an empty one).
+    *file* is the open file if the bytes are one, for sendfile; *path* its name, for another process (the name may be
+    gone when it looks: the object was overwritten, and only the open file still has the old bytes).
+    """
+
+    meta: ObjectMeta
+    chunks: Body
+    span: ByteRange | None = None
+    file: BinaryIO | None = None
+    path: Path | None = None
+    closing: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+
+    @property
+    def length(self) -> int:
+        """How many bytes will come."""
+        return self.meta.size if self.span is None else self.span.length()
+
+    def __aiter__(self) -> Body:
+        return self.chunks
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Release the source; further calls do nothing."""
+        closing, self.closing = self.closing, None
+        if closing is not None:
+            await closing()
+
+
+Admit = Callable[[ObjectReader], Awaitable[None]]
+"""Called with the staged, not yet visible object; what it raises undoes the put."""
+
+
+class Backend(Protocol):
+    """An object store. Raises NotFound, RangeNotSatisfiable, StorageFull, Unavailable and nothing of its library's."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in labels and records."""
+        ...
+
+    async def head(self, key: Key) -> ObjectMeta: ...
+
+    async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
+        """The object, or *span* of it, in one round trip. Bytes and meta are of one version, also while it is overwritten."""
+        ...
+
+    async def put(self, key: Key, body: Body, content_type: str, admit: Admit | None = None) -> ObjectMeta:
+        """Store *body*, read once. Atomic: readers see the old object or the whole new one, and it is durable on return.
+
+        *admit* sees the staged bytes before anybody else can. If the body or *admit* raises, or this is cancelled, the
+        exception comes through unchanged and the key stays as it was.
+        """
+        ...
+
+    async def delete(self, key: Key) -> None:
+        """Remove the object; idempotent."""
+        ...
+
+    def list(self, prefix: str = "") -> AsyncIterator[ObjectMeta]:
+        """The objects whose keys begin with *prefix*, in no order."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise Unavailable if a write would not work now."""
+        ...
+
+
+class State(StrEnum):
+    """Where an asset is in its life. Only READY ones are shown; the others are work to finish or undo at the next start."""
+
+    PENDING = "pending"
+    READY = "ready"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """The record of one object. *store* names the backend that holds it; *duration_s* is of films and sound, in seconds."""
+
+    key: Key
+    owner: str
+    filename: str | None
+    content_type: str
+    size: int
+    sha256: str
+    etag: str
+    created: datetime
+    store: str
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    state: State = State.PENDING
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some assets, newest first, and the cursor of the next page (None: this was the last)."""
+
+    assets: list[Asset]
+    cursor: str | None
+
+
+class Catalogue(Protocol):
+    """The durable records. Every write is committed on return. Raises Unavailable when the database does not answer."""
+
+    async def add(self, asset: Asset) -> None:
+        """Record *asset*; raises Conflict if its key, or its owner's idempotency key, is already taken."""
+        ...
+
+    async def get(self, key: Key) -> Asset | None: ...
+
+    async def find(self, owner: str, idempotency_key: str) -> Asset | None:
+        """The owner's asset in any state but DELETED that was stored under *idempotency_key*."""
+        ...
+
+    async def mark(self, key: Key, state: State) -> None:
+        """Move the asset to *state*; nothing happens if there is none. A DELETED asset gives its idempotency key back."""
+        ...
+
+    async def remove(self, key: Key) -> None:
+        """Drop the record; idempotent."""
+        ...
+
+    async def page(self, owner: str, limit: int, cursor: str | None = None) -> Page:
+        """The owner's READY assets, newest first; raises BadRequest for a cursor that is not ours."""
+        ...
+
+    async def unfinished(self) -> list[Asset]:
+        """Every asset that is not READY: what the last process left in the middle."""
+        ...
+
+    async def ping(self) -> None: ...
+
+
+class Renderer(Protocol):
+    """Makes pictures of stored objects, in bounded time and memory. Raises Unsupported, Corrupt, TooCostly, Busy."""
+
+    async def inspect(self, source: ObjectReader) -> Inspected:
+        """What the whole file is, decoded once from end to end, so that what passes can be rendered later."""
+        ...
+
+    async def render(self, source: ObjectReader, transform: Transform) -> Rendered: ...
+
+
+__all__ = [
+    "Admit", "Asset", "Backend", "Body", "ByteRange", "Catalogue", "Inspected", "ObjectMeta", "ObjectReader", "Page",
+    "Rendered", "Renderer", "State",
+]

@@ -1,0 +1,1 @@
+"""One small class per group of routes: parse, require, call, answer."""
