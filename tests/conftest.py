@@ -1,0 +1,54 @@
+"""What most tests stand on: one real server for the whole session, and a maker of others with settings of their own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.client import Client
+from tests.kit.server import RunningServer
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The real server with default settings, shared by all tests that do not change it."""
+    with RunningServer(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+    """Starts servers with settings of their own: ``serve(MEDIA_READ_ACCESS="owner")``; a value of None takes one away."""
+    started: list[RunningServer] = []
+
+    def start(**env: str | None) -> RunningServer:
+        running = RunningServer(tmp_path / f"server{len(started)}", env)
+        started.append(running)
+        return running.start()
+
+    try:
+        yield start
+    finally:
+        for running in started:
+            running.kill()
+
+
+@pytest.fixture
+def owner() -> str:
+    """An owner that no other test has."""
+    return f"u{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def client(server: RunningServer, owner: str) -> Client:
+    """A client of the shared server with a token of *owner*."""
+    return server.client(owner)
+
+
+@pytest.fixture
+def stranger(server: RunningServer) -> Client:
+    """A client of the shared server without a token."""
+    return server.client()

@@ -1,0 +1,18 @@
+"""The one place where a test waits for another process: always for something, never for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+STEP_S = 0.01
+
+
+def until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Whether *true* came to hold within *seconds*; asked every 10 ms, because another process gives no signal to wait on."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(STEP_S)
+    return True
