@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 Headers = Mapping[str, str]
+UNKNOWN = "application/octet-stream"
 BOUNDARY = "media-kit-boundary"
 
 
@@ -48,7 +49,7 @@ class FilePart:
 
     data: bytes
     filename: str | None = "photo.jpg"
-    content_type: str | None = "application/octet-stream"
+    content_type: str | None = UNKNOWN
     name: str = "file"
 
     def encode(self) -> bytes:
@@ -116,7 +117,7 @@ class Client:
         return self.request("POST", path, headers, body)
 
     def upload(
-        self, data: bytes, content_type: str = "application/octet-stream", filename: str | None = None, headers: Headers | None = None
+        self, data: bytes, content_type: str = UNKNOWN, filename: str | None = None, headers: Headers | None = None
     ) -> Answer:
         """Upload *data* as a raw body."""
         path = "/api/upload" + (f"?filename={quote(filename, safe='')}" if filename is not None else "")
@@ -127,7 +128,7 @@ class Client:
         return self.post("/api/upload", form(*parts), {"Content-Type": form_type(), **(headers or {})})
 
     def stored(
-        self, data: bytes, content_type: str = "application/octet-stream", filename: str | None = None, headers: Headers | None = None
+        self, data: bytes, content_type: str = UNKNOWN, filename: str | None = None, headers: Headers | None = None
     ) -> dict[str, Any]:
         """The record of *data*, once it is uploaded; asserts that it was taken."""
         answer = self.upload(data, content_type, filename, headers)
