@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.kit import aftereffects
+from tests.kit.aftereffects import BadInput
 from tests.kit.client import Client
 from tests.kit.server import RunningServer
 
@@ -52,3 +56,12 @@ def client(server: RunningServer, owner: str) -> Client:
 def stranger(server: RunningServer) -> Client:
     """A client of the shared server without a token."""
     return server.client()
+
+
+Harmless = Callable[..., AbstractContextManager[BadInput]]
+
+
+@pytest.fixture
+def harmless(server: RunningServer) -> Harmless:
+    """Checks the after-effects of a bad input to the shared server: ``with harmless(413, "too-large") as bad: bad.answer = …``."""
+    return partial(aftereffects.harmless, server)
