@@ -1,0 +1,45 @@
+# The whole project in a few words; `make` alone lists them. Works with GNU make 3.81 and any Python from 3.11.
+# PYTHON=... picks an interpreter, ARGS=... goes to media-proxy serve or to pytest.
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-slow check fmt clean
+
+# The newest Python that runs here makes .venv ready for $(1); when it is ready already, this takes a moment.
+define ready
+@for python in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
+  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then exec "$$python" scripts/install.py $(1); fi; \
+done; echo "media-proxy needs Python 3.11 or newer: apt-get install python3, or brew install python." >&2; exit 1
+endef
+
+help:
+	@echo "make serve      start the media proxy on http://127.0.0.1:10020, with its data in ./media-data"
+	@echo "make test       run the tests"
+	@echo "make test-slow  run the tests that take longer"
+	@echo "make check      lint and check types"
+	@echo "make fmt        sort imports and mend what the linter can"
+	@echo "make clean      remove what was installed and cached; ./media-data stays"
+
+serve:
+	$(call ready,serve)
+	@exec .venv/bin/media-proxy serve $(ARGS)
+
+test:
+	$(call ready,test)
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+test-slow:
+	$(call ready,test)
+	@exec .venv/bin/python -m pytest -m slow $(ARGS)
+
+check:
+	$(call ready,check)
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+fmt:
+	$(call ready,check)
+	.venv/bin/ruff check --fix --select I,UP,F,RUF100,C4,SIM .
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/screenshots
+	find proxy processors tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
