@@ -42,6 +42,20 @@ class Forbidden(MediaError):
     title = "This is not allowed"
 
 
+class BadSignature(Forbidden):
+    """The signature of an address does not hold for it."""
+
+    slug = "bad-signature"
+    title = "The signature of this address does not hold"
+
+
+class ExpiredAddress(Forbidden):
+    """A signed address beyond its ``exp``."""
+
+    slug = "expired"
+    title = "This address has expired"
+
+
 class NotFound(MediaError):
     """No such object, or it is somebody else's: the two look the same."""
 

@@ -61,7 +61,8 @@ class ObjectReader:
 
     *span* is what will come, both ends known; None stands for the whole of an object (also of an empty one).
     *file* is the open file if the bytes are one, for sendfile; *path* its name, for another process (the name may be
-    gone when it looks: the object was overwritten, and only the open file still has the old bytes).
+    gone when it looks: the object was overwritten, and only the open file still has the old bytes). *data* is all of it,
+    if it is in memory already.
     """
 
     meta: ObjectMeta
@@ -69,6 +70,7 @@ class ObjectReader:
     span: ByteRange | None = None
     file: BinaryIO | None = None
     path: Path | None = None
+    data: bytes | None = field(default=None, repr=False)
     closing: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
 
     @property

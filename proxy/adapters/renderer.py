@@ -1,0 +1,48 @@
+"""Pictures made on this machine: the port over `processors.pool`, which wants a file where the store may have none."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from processors.pool import Pool
+from processors.transform import Transform
+from processors.values import Inspected, Rendered
+from proxy.errors import Unavailable
+from proxy.ports import ObjectReader
+
+
+
+class PoolRenderer:
+    """Renders in the worker processes of *pool*. A source that is no file of this machine is written to *spool* first."""
+
+    def __init__(self, pool: Pool, spool: Path) -> None:
+        self._pool = pool
+        self._spool = spool
+
+    async def inspect(self, source: ObjectReader) -> Inspected:
+        """What the file is, decoded once from end to end."""
+        async with self._file_of(source) as path:
+            return await self._pool.inspect(path, whole=True)
+
+    async def render(self, source: ObjectReader, transform: Transform) -> Rendered:
+        """What *transform* makes of it."""
+        async with self._file_of(source) as path:
+            return await self._pool.render(path, transform)
+
+    @asynccontextmanager
+    async def _file_of(self, source: ObjectReader) -> AsyncIterator[Path]:
+        if source.path is not None:
+            try:
+                yield source.path
+            except FileNotFoundError as error:
+                raise Unavailable("the object was overwritten at this moment", retry_after_s=1) from error
+            return
+        with tempfile.NamedTemporaryFile(dir=self._spool) as spooled:
+            async for chunk in source:
+                await asyncio.to_thread(spooled.write, chunk)
+            await asyncio.to_thread(spooled.flush)
+            yield Path(spooled.name)

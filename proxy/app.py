@@ -1,0 +1,245 @@
+"""The composition root: the only module that names concrete adapters and puts the service together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import aiohttp_cors
+from aiohttp import web
+
+from processors.formats import Kind
+from processors.pool import Pool
+from processors.values import Limits
+from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.local import LocalBackend
+from proxy.adapters.renderer import PoolRenderer
+from proxy.assets import Assets
+from proxy.auth import Tokens, new_secret
+from proxy.delivery import Delivery
+from proxy.ingest import Ingest
+from proxy.middleware import REQUEST_ID
+from proxy.observe import Metrics
+from proxy.routes.assets import AssetRoutes, Presenter
+from proxy.routes.media import Gate, MediaRoutes
+from proxy.routes.ops import HealthRoutes, PageRoutes
+from proxy.routes.uploads import UploadRoutes
+from proxy.serving import Runner
+from proxy.settings import BadSettings, Settings
+from proxy.signing import Signatures
+
+NAME = "sav3-media-proxy"
+SECRET_FILE = "jwt-secret"
+ERRANDS_DEADLINE_S = 10.0
+PREFLIGHT_AGE_S = 86_400
+
+ALLOWED_HEADERS = (
+    "Authorization", "Content-Type", "Idempotency-Key", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since",
+    "If-Unmodified-Since", "Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat",
+    "Upload-Checksum", "Upload-Complete", "Upload-Draft-Interop-Version", "X-HTTP-Method-Override", "X-Request-ID", "X-Requested-With",
+)  # fmt: skip
+EXPOSED_HEADERS = (
+    "ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Content-Disposition", "Location", "Retry-After", "X-Request-ID",
+    "X-Media-Degraded", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat", "Upload-Expires",
+    "Upload-Complete", "Upload-Limit", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size", "Tus-Checksum-Algorithm",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service: what listens, and what a stop tells first."""
+
+    runner: Runner
+    health: HealthRoutes
+
+
+def token_maker(settings: Settings, *, may_make_secret: bool) -> tuple[Tokens, bool]:
+    """The tokens of this deployment, and whether their secret was made by us just now or earlier.
+
+    Without JWT_SECRET or JWT_PUBLIC_KEY the secret in the data folder serves; it is made, with mode 0600, if *may_make_secret*.
+    """
+    key, ours = settings.jwt_public_key, False
+    if settings.jwt_secret is not None:
+        key = settings.jwt_secret.get_secret_value()
+    if key is None:
+        key, ours = _own_secret(settings.media_data_dir / SECRET_FILE, may_make_secret), True
+    tokens = Tokens(
+        key, settings.algorithms, audience=settings.jwt_audience, issuer=settings.jwt_issuer, max_lifetime_s=settings.jwt_max_lifetime
+    )
+    return tokens, ours
+
+
+@asynccontextmanager
+async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Service]:
+    """Open every part in order, give the service that is made of them, and close them in reverse."""
+    metrics = Metrics()
+    data = settings.media_data_dir
+    limits = Limits(
+        max_pixels=settings.media_max_pixels,
+        max_pixels_all_frames=settings.media_max_pixels_all_frames,
+        max_frames=settings.media_max_frames,
+        budget_bytes=settings.media_decode_budget,
+        deadline_s=settings.media_render_deadline,
+    )
+    async with AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(LocalBackend(data / "media"))
+        variants = await stack.enter_async_context(LocalBackend(data / "thumbnails", name="thumbnails", durable=False))
+        catalogue = await stack.enter_async_context(SqlCatalogue(data / "catalogue.sqlite"))
+        pool = await stack.enter_async_context(Pool(limits, settings.render_workers, settings.render_queue, settings.media_render_wait))
+        renderer = PoolRenderer(pool, _emptied(data / "spool"))
+        delivery = Delivery(backend, variants, renderer, settings.media_cache_bytes, metrics)
+        stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
+        assets = Assets(backend, catalogue, delivery)
+        await assets.recover()
+        ingest = Ingest(backend, catalogue, renderer, _max_bytes(settings), metrics)
+
+        metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
+        metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
+        metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
+        metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: delivery.cached_bytes)
+
+        presenter = Presenter(settings.media_public_url)
+        signatures = Signatures([secret.get_secret_value() for secret in settings.media_url_secrets])
+        gate = Gate(tokens, signatures, settings.media_read_access, settings.media_transform_access)
+        facts = {
+            "version": version(NAME),
+            "reads": str(settings.media_read_access),
+            "transforms": str(settings.media_transform_access),
+        }
+        health = HealthRoutes(
+            {"store": _silent(backend.ping), "variants": _silent(variants.ping), "catalogue": _silent(catalogue.ping), "renderer": pool.capabilities},
+            facts,
+            metrics,
+        )
+        app = web.Application()
+        _mount(
+            app,
+            settings.media_cors_origins,
+            MediaRoutes(delivery, assets, gate, settings.media_idle_timeout),
+            UploadRoutes(ingest, tokens, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
+            AssetRoutes(assets, tokens, presenter),
+            health,
+            PageRoutes(),
+        )
+        runner = Runner(
+            app, metrics, head_timeout_s=settings.media_header_timeout, keepalive_s=settings.media_keepalive, drain_s=settings.media_drain
+        )
+        yield Service(runner, health)
+
+
+def _mount(
+    app: web.Application,
+    origins: tuple[str, ...],
+    media: MediaRoutes,
+    uploads: UploadRoutes,
+    assets: AssetRoutes,
+    health: HealthRoutes,
+    pages: PageRoutes,
+) -> None:
+    table: list[tuple[str, str, dict[str, Any]]] = [
+        ("media", "/api/media/{key:.*}", {"GET": media.get, "HEAD": media.get, "DELETE": media.delete}),
+        ("upload", "/api/upload", {"POST": uploads.create}),
+        ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
+        ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get}),
+        ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),
+        ("live", "/api/health/live", {"GET": health.live, "HEAD": health.live}),
+        ("ready", "/api/health/ready", {"GET": health.ready, "HEAD": health.ready}),
+        ("metrics", "/metrics", {"GET": health.metrics}),
+        ("openapi", "/api/openapi.json", {"GET": pages.openapi, "HEAD": pages.openapi}),
+        ("docs", "/docs", {"GET": pages.docs, "HEAD": pages.docs}),
+        ("console", "/", {"GET": pages.index, "HEAD": pages.index}),
+        ("console-file", "/console/{name}", {"GET": pages.file, "HEAD": pages.file}),
+    ]
+    cors = aiohttp_cors.setup(
+        app,
+        defaults={
+            origin: aiohttp_cors.ResourceOptions(
+                allow_headers=ALLOWED_HEADERS,
+                expose_headers=EXPOSED_HEADERS,
+                allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+                max_age=PREFLIGHT_AGE_S,
+            )
+            for origin in origins
+        },
+    )
+    for name, path, handlers in table:
+        resource = app.router.add_resource(path, name=name)
+        shared = cors.add(resource) if origins and path.startswith("/api/") else None
+        for method, handler in handlers.items():
+            route = resource.add_route(method, handler, expect_handler=_not_yet)
+            if shared is not None:
+                cors.add(route)
+    app.on_response_prepare.append(_stamp(frozenset(origins)))
+
+
+def _stamp(origins: frozenset[str]) -> Any:
+    exposed = ",".join(EXPOSED_HEADERS)
+
+    async def stamp(request: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers["Server"] = NAME
+        headers["X-Request-ID"] = request[REQUEST_ID]
+        if not origins or not request.path.startswith("/api/"):
+            return
+        headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
+        origin = request.headers.get("Origin")
+        if origin in origins and "Access-Control-Allow-Origin" not in headers:
+            # What the router itself refuses (404, 405) belongs to no route, so aiohttp-cors leaves it alone.
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Expose-Headers"] = exposed
+
+    return stamp
+
+
+async def _not_yet(request: web.Request) -> None:
+    """Leave Expect: 100-continue to the route, which answers it when token and size are in order (aiohttp issue 8877)."""
+
+
+def _silent(ping: Any) -> Any:
+    async def check() -> Mapping[str, Any] | None:
+        await ping()
+        return None
+
+    return check
+
+
+def _max_bytes(settings: Settings) -> dict[Kind, int]:
+    return {
+        Kind.IMAGE: settings.media_max_bytes_image,
+        Kind.VIDEO: settings.media_max_bytes_video,
+        Kind.AUDIO: settings.media_max_bytes_audio,
+        Kind.DOCUMENT: settings.media_max_bytes_document,
+    }
+
+
+def _own_secret(path: Path, may_make: bool) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        if not may_make:
+            raise BadSettings("JWT_SECRET: is not set, and the service has not made a secret of its own yet: start it once") from None
+    except OSError as error:
+        raise BadSettings(f"MEDIA_DATA_DIR: {SECRET_FILE} in it cannot be read ({error.strerror})") from None
+    secret = new_secret()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise BadSettings(f"MEDIA_DATA_DIR: a secret cannot be written there ({error.strerror}); name a folder that is writable") from None
+    return secret
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder

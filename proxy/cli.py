@@ -1,0 +1,118 @@
+"""The `media-proxy` command. What it does lives elsewhere; here are its words, and one sentence for each thing that is wrong."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from proxy.auth import Tokens
+    from proxy.settings import Settings
+
+MINTED_LIFETIME_S = 12 * 3600
+
+cli = typer.Typer(
+    name="media-proxy", help="A streaming media proxy.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+
+
+@cli.callback()
+def _root() -> None:
+    """A streaming media proxy: uploads, storage, pictures resized on the fly, delivery."""
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; before MEDIA_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; before MEDIA_PORT; 0 takes a free one.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of objects and records; before MEDIA_DATA_DIR.")] = None,
+) -> None:
+    """Start the service; SIGTERM or Ctrl-C lets requests finish and stops it."""
+    options = {"MEDIA_HOST": host, "MEDIA_PORT": port, "MEDIA_DATA_DIR": data_dir}
+    settings = _settings({name: str(value) for name, value in options.items() if value is not None})
+    _check_libvips()
+    from proxy.serve import run
+
+    try:
+        run(settings, _tokens(settings, may_make_secret=True), _greet)
+    except OSError as error:
+        _fail(f"Cannot listen on {settings.media_host}:{settings.media_port}: {error.strerror}. Choose another with MEDIA_HOST or MEDIA_PORT.")
+
+
+@cli.command()
+def token(
+    sub: Annotated[str, typer.Option(help="Whose token: the first part of every key of theirs.")],
+    scope: Annotated[str | None, typer.Option(help="Space-separated media:read, write, delete, transform, admin; default: one's own objects.")] = None,
+    expires: Annotated[int, typer.Option(min=1, help="Seconds that it holds.")] = MINTED_LIFETIME_S,
+) -> None:
+    """Print a JWT for the service that runs on this configuration."""
+    settings = _settings({})
+    if settings.jwt_public_key is not None:
+        _fail("JWT_PUBLIC_KEY is set, so tokens come from whoever has the private key: this program cannot mint them.")
+    if expires > settings.jwt_max_lifetime:
+        _fail(f"The service takes tokens of at most {settings.jwt_max_lifetime:g} seconds (JWT_MAX_LIFETIME): lower --expires.")
+    tokens, _ = _tokens(settings, may_make_secret=True)
+    try:
+        print(tokens.mint(sub, scope, expires))
+    except ValueError as error:
+        _fail(f"{error}. Choose a --sub without slashes, such as user123.")
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    cli()
+
+
+def _settings(options: dict[str, str]) -> Settings:
+    from proxy.settings import BadSettings, Settings
+
+    try:
+        return Settings.from_env({**os.environ, **options})
+    except BadSettings as error:
+        _fail(f"The configuration is not usable. {error}")
+
+
+def _tokens(settings: Settings, *, may_make_secret: bool) -> tuple[Tokens, bool]:
+    from proxy.app import token_maker
+    from proxy.settings import BadSettings
+
+    try:
+        return token_maker(settings, may_make_secret=may_make_secret)
+    except BadSettings as error:
+        _fail(str(error))
+
+
+def _check_libvips() -> None:
+    from processors.pool import check_libvips
+
+    try:
+        check_libvips()
+    except RuntimeError as error:
+        _fail(str(error))
+
+
+def _greet(settings: Settings, address: str, tokens: Tokens, *, is_own_secret: bool) -> None:
+    """Say where the service is and, when it stands on a secret of its own, how to use it."""
+    command = shlex.quote(os.path.relpath(sys.argv[0])) if sys.argv[0].endswith("media-proxy") else f"{shlex.quote(sys.executable)} -m proxy"
+    print(f"Media proxy at {address}", flush=True)
+    print(f"  reads: {settings.media_read_access}   transforms: {settings.media_transform_access}   data: {settings.media_data_dir}")
+    if is_own_secret:
+        folder = "" if settings.media_data_dir == Path("media-data") else f"MEDIA_DATA_DIR={shlex.quote(str(settings.media_data_dir))} "
+        mint = f"{folder}{command} token --sub me"
+        print(f"  a token:   {mint}")
+        print(f'  an upload: curl -H "Authorization: Bearer $({mint})" -F file=@photo.jpg {address}/api/upload')
+        if sys.stdout.isatty():
+            print(f"  the page:  {address}/#token={tokens.mint('me', None, MINTED_LIFETIME_S)}")
+        else:
+            print(f"  the page:  {address}/   (paste a token)")
+    sys.stdout.flush()
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"media-proxy: {sentence}", file=sys.stderr)
+    raise SystemExit(2)

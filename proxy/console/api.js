@@ -1,0 +1,171 @@
+// The wire: every request of this page. Failures come as Problem, whatever went wrong.
+
+const HEALTH_MS = 5_000; // the page waits for it
+const CALL_MS = 30_000;
+const PICTURE_MS = 120_000;
+const STALL_MS = 60_000; // the server gives an upload 30 s without a byte
+const ANSWER_MS = 180_000; // everything is sent: digest, sync and decoding are left
+const IMAGE_TYPES = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"; // what <img> asks for
+
+/** A failure, as the problem document says it (RFC 9457). *status* is 0 when no answer came. */
+export class Problem extends Error {
+  constructor(status, document = {}, retryAfterS = 0) {
+    super(document.detail || document.title || "");
+    this.status = status;
+    this.code = document.code || (status ? "unknown" : "unreachable");
+    this.title = document.title || "";
+    this.detail = document.detail || "";
+    this.requestId = document.requestId || "";
+    this.retryAfterS = retryAfterS;
+  }
+}
+
+/** The address of *key* on this server, with *params* (an object) as its query. */
+export function mediaPath(key, params = {}) {
+  const query = new URLSearchParams(params).toString();
+  return `api/media/${key.split("/").map(encodeURIComponent).join("/")}${query ? `?${query}` : ""}`;
+}
+
+export class Api {
+  #session;
+
+  constructor(session) {
+    this.#session = session;
+  }
+
+  /** {status, reads, …}. Also sets the session's clock by the server's. */
+  async health() {
+    return this.#fetch("api/health", { ms: HEALTH_MS }, (answer) => {
+      const ahead = Date.parse(answer.headers.get("Date") ?? "") - Date.now();
+      this.#session.skewMs = Math.abs(ahead) > 5000 ? ahead : 0;
+      return answer.json();
+    });
+  }
+
+  /** A page of the caller's records: {assets, nextCursor}. */
+  async assets(limit, cursor, signal) {
+    const query = new URLSearchParams({ limit: String(limit), ...(cursor ? { cursor } : {}) });
+    return this.#authorized(`api/assets?${query}`, { signal }, (answer) => answer.json());
+  }
+
+  /** Delete the object; one that is gone already counts as deleted. */
+  async remove(key) {
+    try {
+      await this.#authorized(mediaPath(key), { method: "DELETE" }, (answer) => answer.text());
+    } catch (problem) {
+      if (problem.status !== 404) throw problem;
+    }
+  }
+
+  /** The bytes of a picture, asked for as <img> does: openly first, unless *openly* is false, then with the token. */
+  async picture(path, { openly = true, signal } = {}) {
+    const options = { headers: { Accept: IMAGE_TYPES }, signal, ms: PICTURE_MS };
+    const blob = (answer) => answer.blob();
+    if (openly) {
+      try {
+        return await this.#fetch(path, options, blob);
+      } catch (problem) {
+        if (![401, 403, 404].includes(problem.status) || this.#session.token === null) throw problem;
+      }
+    }
+    return this.#authorized(path, options, blob);
+  }
+
+  /**
+   * Send *file*; resolves to its record. *idempotencyKey* makes a repeated call give the first answer instead of a second object.
+   * *sent* is called with the share that is out, 0 to 1. Aborting *signal* rejects with an AbortError.
+   */
+  upload(file, idempotencyKey, { sent, signal }) {
+    const token = this.#session.token;
+    if (token === null) return Promise.reject(new Problem(401, { code: "unauthorized" }));
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest(); // fetch tells nothing about the progress of a body on its way out
+      let timer = 0;
+      const cut = (code) => {
+        reject(new Problem(0, { code }));
+        request.abort();
+      };
+      const watch = (ms, code) => {
+        clearTimeout(timer);
+        timer = setTimeout(cut, ms, code);
+      };
+      const abort = () => request.abort();
+      request.open("POST", "api/upload");
+      request.setRequestHeader("Authorization", `Bearer ${token}`);
+      request.setRequestHeader("Idempotency-Key", idempotencyKey);
+      request.upload.onprogress = (event) => {
+        watch(STALL_MS, "stalled");
+        if (event.lengthComputable) sent(event.loaded / event.total);
+      };
+      request.upload.onload = () => {
+        watch(ANSWER_MS, "stalled");
+        sent(1);
+      };
+      request.onload = () => {
+        const document = parsed(request.responseText);
+        if (request.status === 200 || request.status === 201) {
+          if (document.key) resolve(document);
+          else reject(new Problem(request.status));
+          return;
+        }
+        const problem = new Problem(request.status, document, seconds(request.getResponseHeader("Retry-After")));
+        if (problem.status === 401) this.#session.refused(problem.detail);
+        reject(problem);
+      };
+      request.onerror = () => reject(new Problem(0));
+      request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
+      request.onloadend = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", abort);
+      };
+      signal.addEventListener("abort", abort);
+      const form = new FormData();
+      form.append("file", file, file.name || "file");
+      watch(STALL_MS, "stalled");
+      request.send(form);
+    });
+  }
+
+  async #authorized(path, options, read) {
+    const token = this.#session.token;
+    if (token === null) throw new Problem(401, { code: "unauthorized" });
+    try {
+      return await this.#fetch(path, { ...options, headers: { ...options.headers, Authorization: `Bearer ${token}` } }, read);
+    } catch (problem) {
+      if (problem.status === 401) this.#session.refused(problem.detail);
+      throw problem;
+    }
+  }
+
+  /** What *read* makes of a good answer; *ms* is the time for all of it, the body too. */
+  async #fetch(path, { signal, ms = CALL_MS, ...options }, read) {
+    const deadline = new AbortController();
+    const cut = () => deadline.abort();
+    const timer = setTimeout(cut, ms);
+    signal?.addEventListener("abort", cut);
+    try {
+      const answer = await fetch(path, { ...options, signal: deadline.signal, credentials: "omit" });
+      if (answer.ok) return await read(answer);
+      throw new Problem(answer.status, parsed(await answer.text()), seconds(answer.headers.get("Retry-After")));
+    } catch (error) {
+      if (error instanceof Problem || signal?.aborted) throw error;
+      throw new Problem(0); // no connection, or the deadline
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", cut);
+    }
+  }
+}
+
+function parsed(text) {
+  try {
+    return Object(JSON.parse(text));
+  } catch {
+    return {}; // a proxy in between answers with a page of its own
+  }
+}
+
+function seconds(header) {
+  const value = Number.parseInt(header ?? "", 10);
+  return Number.isNaN(value) ? 0 : value;
+}

@@ -1,0 +1,80 @@
+// The words of the page: sizes, facts and failures, as sentences for the reader.
+
+const UNITS = ["B", "KB", "MB", "GB", "TB"];
+
+/** *bytes* in three digits at most: "812 B", "3.4 MB". */
+export function size(bytes) {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : 1;
+  return `${value.toLocaleString([], { maximumFractionDigits: digits })} ${UNITS[unit]}`;
+}
+
+/** *seconds* as "0:07" or "1:02:03". */
+export function duration(seconds) {
+  const whole = Math.round(seconds);
+  const two = (number) => String(number).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor(whole / 60) % 60;
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}
+
+/** "JPEG" of image/jpeg, "MP4" of video/mp4. */
+export function typeName(contentType) {
+  const name = contentType.split(";")[0].split("/").pop().replace(/^x-/, "").replace(/\+.*$/, "");
+  return name.length > 12 ? "File" : name.toUpperCase();
+}
+
+/** One line about a record: type, measures, length, size. */
+export function facts(asset) {
+  return [
+    typeName(asset.contentType),
+    asset.width && asset.height ? `${asset.width} × ${asset.height}` : "",
+    asset.duration ? duration(asset.duration) : "",
+    size(asset.size),
+  ].filter(Boolean).join(" · ");
+}
+
+/** A file's name as it may stand in a sentence: no line breaks, and no direction marks that would turn the rest around. */
+export function shownName(name) {
+  return name.replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim() || "Unnamed file";
+}
+
+/** "1 file", "3 files". */
+export function counted(count, noun) {
+  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+const SENTENCES = {
+  "unreachable": "The server did not answer. Check the connection and try again.",
+  "stalled": "Nothing moved for a while, so the upload was stopped. Try again.",
+  "unsupported-type": "This type of file is not accepted.",
+  "too-large": "The file is too large.",
+  "undecodable": "The file is damaged.",
+  "too-costly": "The picture is too large to work on.",
+  "unauthorized": "Sign in to go on.",
+  "forbidden": "Your token does not allow this.",
+  "busy": "The server is busy. Try again in a moment.",
+  "unavailable": "A part of the server does not answer. Try again in a moment.",
+  "storage-full": "The server has no space left.",
+  "too-many-requests": "That was too much at once. Try again in a moment.",
+  "idempotency-key-reused": "The file changed since the first try. Remove it here and choose it again.",
+};
+
+/** What went wrong, for the reader: our sentence for the kind, then what the server says about this case. */
+export function sentence(problem) {
+  const kind = SENTENCES[problem.code] ?? SENTENCES[{ 401: "unauthorized", 403: "forbidden", 413: "too-large" }[problem.status]];
+  const detail = ended(problem.detail);
+  if (!kind) return [ended(problem.title || "Something went wrong"), detail === ended(problem.title) ? "" : detail].join(" ").trim();
+  return problem.status === 401 ? kind : `${kind} ${detail}`.trim();
+}
+
+function ended(text) {
+  if (!text) return "";
+  const capital = text[0].toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(capital) ? capital : `${capital}.`;
+}

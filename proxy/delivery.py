@@ -1,0 +1,183 @@
+"""Which bytes answer a key and a transform: the stored ones, a kept variant, or one rendered once for all who ask."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+
+from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
+from processors.transform import PIPELINE_REVISION, Transform
+from proxy import keys
+from proxy.cache import ByteCache, FreshCache
+from proxy.conditions import ETag, Version, Wanted
+from proxy.errors import NotFound, Unavailable
+from proxy.flights import Errands, Flights
+from proxy.keys import Key
+from proxy.observe import Metrics
+from proxy.ports import Backend, ObjectMeta, ObjectReader, Rendered, Renderer
+
+META_TTL_S = 5.0
+META_ENTRIES = 20_000
+REFUSAL_TTL_S = 60.0
+REFUSAL_ENTRIES = 2_000
+ERRANDS = 64
+OVERWRITES = 3
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What answers a request; close *reader* when done. *degraded* names what a rendition had to leave out."""
+
+    reader: ObjectReader
+    version: Version
+    degraded: tuple[str, ...] = ()
+
+
+class Delivery:
+    """Opens originals and renditions.
+
+    A rendition's name is made of the original's key and version, so an overwrite never serves old pixels and an equal
+    If-None-Match is answered before any picture work. Renditions are looked for in memory, then in *variants*, and
+    rendered in one flight however many ask; what is degraded, and so to be made better later, stays in memory only.
+    """
+
+    def __init__(self, backend: Backend, variants: Backend, renderer: Renderer, cache_bytes: int, metrics: Metrics) -> None:
+        self._backend = backend
+        self._variants = variants
+        self._renderer = renderer
+        self._metrics = metrics
+        self._cache: ByteCache[Key, Rendered] = ByteCache(cache_bytes)
+        self._metas: FreshCache[Key, ObjectMeta] = FreshCache(META_ENTRIES, META_TTL_S)
+        self._refusals: FreshCache[Key, MediaError] = FreshCache(REFUSAL_ENTRIES, REFUSAL_TTL_S)
+        self._flights: Flights[Rendered] = Flights()
+        self._errands = Errands(ERRANDS)
+
+    async def original(self, key: Key, wanted: Wanted) -> Opened:
+        """The stored bytes, or the range of them that *wanted* asks for; raises NotModified, PreconditionFailed, NotFound."""
+        span = wanted.span
+        if span is not None and wanted.if_range is not None:
+            span = wanted.span_of(_version(await self.meta(key)))
+        for _ in range(OVERWRITES):
+            reader = await self._backend.open(key, span)
+            version = _version(reader.meta)
+            try:
+                wanted.check(version)
+            except BaseException:
+                await reader.aclose()
+                raise
+            if span is None or wanted.span_of(version) is not None:
+                return Opened(reader, version)
+            await reader.aclose()  # overwritten since If-Range was weighed: the range must not come from another version
+            span = None
+        raise Unavailable("the object changes too fast to be read")
+
+    async def rendition(self, key: Key, transform: Transform, accept: str, wanted: Wanted) -> Opened:
+        """What *transform* makes of the object; raises as `original` does, and Unsupported, Corrupt, TooCostly or Busy."""
+        meta = self._metas.get(key) or await self.meta(key)
+        settled = transform.settled(meta.content_type, accept)
+        name = keys.variant(key, meta.etag, settled.canonical, PIPELINE_REVISION)
+        version = Version(ETag(name[-32:], weak=True), meta.modified, meta.etag)
+        wanted.check(version)
+        rendered = self._cache.get(name)
+        if rendered is not None:
+            self._metrics.cache("memory")
+        else:
+            refused = self._refusals.get(name)
+            if refused is not None:
+                raise refused
+            rendered = await self._flights.join(name, lambda: self._fetch(meta, settled, name))
+        reader = ObjectReader(
+            ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified),
+            _whole(rendered.data),
+            data=rendered.data,
+        )
+        return Opened(reader, version, rendered.degraded)
+
+    async def meta(self, key: Key) -> ObjectMeta:
+        """What the store knows of *key*, at most some seconds old and never older than a change made through this process."""
+        return await self._metas.load(key, lambda: self._backend.head(key))
+
+    async def forget(self, key: Key) -> None:
+        """Drop everything that is known and kept of *key*, its stored variants too: it was removed or overwritten."""
+        self._metas.delete(key)
+        async for variant in self._variants.list(keys.variants_prefix(key)):
+            self._cache.delete(variant.key)
+            await self._variants.delete(variant.key)
+
+    async def finish(self, deadline_s: float) -> None:
+        """Wait for the variants that are being stored behind answers."""
+        await self._errands.finish(deadline_s)
+
+    @property
+    def cached_bytes(self) -> int:
+        """The memory that kept renditions take."""
+        return self._cache.bytes
+
+    async def _fetch(self, meta: ObjectMeta, transform: Transform, name: Key) -> Rendered:
+        rendered = await self._stored(name)
+        if rendered is not None:
+            self._metrics.cache("stored")
+        else:
+            self._metrics.cache("miss")
+            rendered = await self._render(meta, transform, name)
+            if not rendered.degraded:
+                self._errands.begin(lambda: self._keep(meta, name, rendered))
+        self._cache.set(name, rendered, len(rendered.data))
+        return rendered
+
+    async def _stored(self, name: Key) -> Rendered | None:
+        try:
+            async with await self._variants.open(name) as reader:
+                data = b"".join([chunk async for chunk in reader])
+        except NotFound:
+            return None
+        except Unavailable:
+            log.warning("variant.unreadable", variant=name)
+            return None
+        if hashlib.sha256(data).hexdigest() != reader.meta.sha256:
+            log.warning("variant.damaged", variant=name)
+            await self._variants.delete(name)
+            return None
+        return Rendered(data, reader.meta.content_type, 0, 0)
+
+    async def _render(self, meta: ObjectMeta, transform: Transform, name: Key) -> Rendered:
+        try:
+            async with await self._backend.open(meta.key) as source:
+                if source.meta.etag != meta.etag:
+                    self._metas.delete(meta.key)
+                    raise Unavailable("the object was overwritten at this moment", retry_after_s=1)
+                with self._metrics.rendering():
+                    return await self._renderer.render(source, transform)
+        except (Corrupt, TooCostly, Unsupported) as refusal:
+            self._refusals.set(name, refusal)
+            raise
+
+    async def _keep(self, meta: ObjectMeta, name: Key, rendered: Rendered) -> None:
+        try:
+            await self._variants.put(name, _whole(rendered.data), rendered.content_type)
+            if not await self._still(meta):
+                await self._variants.delete(name)
+        except MediaError as error:
+            log.warning("variant.not_stored", variant=name, reason=error.slug)
+
+    async def _still(self, meta: ObjectMeta) -> bool:
+        # A removal may have swept the variants just before this one was stored.
+        try:
+            return (await self._backend.head(meta.key)).etag == meta.etag
+        except NotFound:
+            return False
+
+
+def _version(meta: ObjectMeta) -> Version:
+    return Version(ETag(meta.etag), meta.modified, meta.etag)
+
+
+async def _whole(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+

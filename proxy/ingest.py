@@ -1,0 +1,138 @@
+"""What a body must pass before it is an object: limit, type, decodability; and the record that makes it count."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import structlog
+
+from processors import formats
+from processors.errors import MediaError, Unsupported
+from processors.formats import Format, Kind
+from proxy import keys, streams
+from proxy.errors import Conflict, IdempotencyReused, TooLarge
+from proxy.observe import Metrics
+from proxy.ports import Asset, Backend, Body, Catalogue, ObjectReader, Renderer, State
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A body on its way in, and what its sender says of it. *length* is the declared size in bytes, None if undeclared."""
+
+    body: Body
+    filename: str | None = None
+    claimed_type: str | None = None
+    length: int | None = None
+
+
+class Ingest:
+    """Takes bodies in, one pass from the client to the store."""
+
+    def __init__(self, backend: Backend, catalogue: Catalogue, renderer: Renderer, limits: Mapping[Kind, int], metrics: Metrics) -> None:
+        self._backend = backend
+        self._catalogue = catalogue
+        self._renderer = renderer
+        self._limits = limits
+        self._metrics = metrics
+        self._under_way: set[tuple[str, str]] = set()
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that a body of any type may have."""
+        return max(self._limits.values())
+
+    def max_bytes_of(self, claimed_type: str | None) -> int:
+        """The most that a body may have whose sender says it is *claimed_type*."""
+        kind = formats.claimed_kind(claimed_type)
+        return self._limits[kind] if kind in self._limits else self.max_bytes
+
+    async def store(self, owner: str, incoming: Incoming, idempotency_key: str | None = None) -> Asset:
+        """Store the body under a minted key and record it; durable on return, and nothing is left of it when this raises.
+
+        The type is what the bytes are. With an *idempotency_key* that already stands for an asset of the owner, the body
+        is read and compared, and that asset is given again; raises Conflict while the first is still under way and
+        IdempotencyReused for other bytes.
+        """
+        if idempotency_key is None:
+            return await self._store(owner, incoming, None)
+        mark = (owner, idempotency_key)
+        if mark in self._under_way:
+            raise Conflict("an upload with this Idempotency-Key is under way", headers={"Retry-After": "2"})
+        self._under_way.add(mark)
+        try:
+            earlier = await self._catalogue.find(owner, idempotency_key)
+            return await self._store(owner, incoming, idempotency_key) if earlier is None else await self._again(earlier, incoming)
+        finally:
+            self._under_way.discard(mark)
+
+    async def _store(self, owner: str, incoming: Incoming, idempotency_key: str | None) -> Asset:
+        kind = "unknown"
+        try:
+            limit = self.max_bytes
+            head, body = await streams.peek(streams.limited(incoming.body, lambda: limit), formats.HEAD_BYTES)
+            format = formats.sniff(head)
+            kind = str(format.kind)
+            _agree(format, incoming.claimed_type)
+            limit = self._limits[format.kind]
+            if (incoming.length or 0) > limit:
+                raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
+            asset = await self._put(owner, format, body, incoming.filename, idempotency_key)
+        except MediaError as error:
+            self._metrics.upload(kind, error.slug)
+            raise
+        self._metrics.upload(kind, "stored")
+        log.info("upload.stored", key=asset.key, size=asset.size, content_type=asset.content_type)
+        return asset
+
+    async def _put(self, owner: str, format: Format, body: Body, filename: str | None, idempotency_key: str | None) -> Asset:
+        key = keys.mint(owner, format.extension)
+        recorded: list[Asset] = []
+
+        async def admit(staged: ObjectReader) -> None:
+            meta = staged.meta
+            assert meta.sha256 is not None
+            asset = Asset(
+                key, owner, filename, format.mime, meta.size, meta.sha256, meta.etag, datetime.now(UTC), self._backend.name,
+                idempotency_key=idempotency_key,
+            )  # fmt: skip
+            if format.kind is not Kind.DOCUMENT:
+                seen = await self._renderer.inspect(staged)
+                asset = replace(asset, width=seen.width, height=seen.height, duration_s=seen.duration_s)
+            recorded.append(asset)
+            await self._catalogue.add(asset)
+
+        try:
+            await self._backend.put(key, body, format.mime, admit)
+            await self._catalogue.mark(key, State.READY)
+        except BaseException:
+            if recorded:  # the record may stand, and even the object: an upload that was not acknowledged leaves neither
+                await asyncio.shield(asyncio.create_task(self._undo(recorded[0])))
+            raise
+        return replace(recorded[0], state=State.READY)
+
+    async def _undo(self, asset: Asset) -> None:
+        try:
+            await self._backend.delete(asset.key)
+            await self._catalogue.remove(asset.key)
+        except MediaError as error:  # the next start undoes it
+            log.warning("upload.not_undone", key=asset.key, reason=error.slug)
+
+    async def _again(self, earlier: Asset, incoming: Incoming) -> Asset:
+        if earlier.state is not State.READY:
+            raise Conflict("an upload with this Idempotency-Key is under way", headers={"Retry-After": "2"})
+        digest = streams.Digest()
+        await streams.drained(digest.through(streams.limited(incoming.body, lambda: self.max_bytes)))
+        if digest.hex != earlier.sha256:
+            raise IdempotencyReused("this Idempotency-Key was used for other bytes: send a new one")
+        return earlier
+
+
+def _agree(format: Format, claimed_type: str | None) -> None:
+    claimed = formats.claimed_kind(claimed_type)
+    if claimed is not None and claimed != format.kind:
+        raise Unsupported(f"the body is {format.mime}, which is not what its Content-Type says")

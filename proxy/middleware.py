@@ -1,0 +1,129 @@
+"""Around every request: its id, its access line, its metrics, and the one place where a failure becomes an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.http import HttpVersion10, HttpVersion11
+
+from processors.errors import MediaError
+from proxy.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge
+from proxy.observe import Metrics
+
+PROBLEM = "application/problem+json"
+PROBLEM_MAX_BYTES = 1024
+KEPT_S = {404: 60, 400: 10, 403: 10, 415: 10, 422: 10}
+"""Seconds that a cache may keep a refusal of a public GET; all others are not to be kept."""
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = structlog.get_logger(__name__)
+
+
+def problem(failure: MediaError, request_id: str, kept_s: int = 0) -> web.Response:
+    """The problem document of *failure* (RFC 9457): what happened, in at most 1 KiB, and nothing of our insides."""
+    document: dict[str, Any] = {
+        "type": f"/docs#{failure.slug}",
+        "title": failure.title,
+        "status": failure.status,
+        "detail": failure.detail,
+        "code": failure.slug,
+        "requestId": request_id,
+    }
+    body = json.dumps({**failure.members, **document}).encode()
+    if len(body) > PROBLEM_MAX_BYTES:
+        body = json.dumps({**document, "detail": failure.title}).encode()
+    headers = {
+        "Cache-Control": f"public, max-age={kept_s}" if kept_s else "no-store",
+        "X-Content-Type-Options": "nosniff",
+        **failure.headers,
+    }
+    return web.Response(body=body, status=failure.status, headers=headers, content_type=PROBLEM)
+
+
+class Front:
+    """Stands before the application's own handler, so that the router's refusals pass here too."""
+
+    def __init__(self, handler: Handler, metrics: Metrics) -> None:
+        self._handler = handler
+        self._metrics = metrics
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Answer *request* and write its one line."""
+        begun = time.perf_counter()
+        request_id = request[REQUEST_ID] = secrets.token_hex(8)
+        failure: BaseException | None = None
+        response: web.StreamResponse | None = None
+        try:
+            _check_protocol(request)
+            response = await self._handler(request)
+        except (asyncio.CancelledError, ConnectionError) as error:
+            failure = error
+            raise  # the client has gone; there is nobody to tell
+        except Exception as error:  # noqa: BLE001 - here alone every failure becomes an answer
+            failure = error
+            response = _refusal(request, error, request_id)
+        finally:
+            self._note(request, response, failure, request_id, time.perf_counter() - begun)
+        return response
+
+    def _note(
+        self, request: web.Request, response: web.StreamResponse | None, failure: BaseException | None, request_id: str, seconds: float
+    ) -> None:
+        route = request.match_info.route.name or "other"
+        status = 0 if response is None else response.status
+        sent = 0 if response is None or request.method == "HEAD" else response.body_length or response.content_length or 0
+        self._metrics.request(route, f"{status // 100}xx" if status else "gone", seconds, sent)
+        line = {"id": request_id, "route": route, "method": request.method, "path": request.path[:200], "status": status, "bytes": sent}
+        if failure is None:
+            log.info("request", **line, ms=round(seconds * 1000, 2))
+        elif isinstance(failure, MediaError) or status < 500:
+            code = failure.slug if isinstance(failure, MediaError) else type(failure).__name__
+            cause = repr(failure.__cause__)[:300] if failure.__cause__ is not None else None
+            log.info("request", **line, ms=round(seconds * 1000, 2), code=code, cause=cause)
+        else:
+            log.error("request.crashed", **line, exc_info=failure)
+
+
+def _refusal(request: web.Request, error: Exception, request_id: str) -> web.Response:
+    if request.writer.output_size or request.transport is None:
+        # A part of a body is out: only a broken connection tells the truth.
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the answer broke off") from error
+    failure = error if isinstance(error, MediaError) else _translated(error)
+    public = request.method in {"GET", "HEAD"} and "Authorization" not in request.headers and request.match_info.route.name == "media"
+    response = problem(failure, request_id, KEPT_S.get(failure.status, 0) if public else 0)
+    if not request.content.is_eof():
+        response.force_close()  # what is left of the body is of no use, and may be long
+    return response
+
+
+def _translated(error: Exception) -> MediaError:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return MethodNotAllowed(headers={"Allow": ", ".join(sorted(error.allowed_methods))})
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return TooLarge()
+    if isinstance(error, web.HTTPNotFound):
+        return NotFound()
+    if isinstance(error, web.HTTPException) and error.status < 500:
+        return BadRequest(error.reason)
+    return MediaError()
+
+
+def _check_protocol(request: web.Request) -> None:
+    # aiohttp (3.14.5) lets HTTP/0.9 and 2.0 request lines and a Host such as a/x@evil pass.
+    if request.version not in {HttpVersion10, HttpVersion11}:
+        raise BadRequest("this server speaks HTTP/1.1")
+    host = request.headers.get("Host")
+    if (host is None and request.version == HttpVersion11) or (host is not None and not _HOST.fullmatch(host)):
+        raise BadRequest("the Host header is not valid")

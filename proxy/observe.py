@@ -1,0 +1,102 @@
+"""Every metric, in one list, and how log lines are written. Labels come from closed sets: never a key, a user or a path."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+
+class Metrics:
+    """The metrics of one process, on a registry of their own."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._requests = Histogram(
+            "media_request_seconds", "Requests by route and outcome (2xx … 5xx, gone: the client left)", ["route", "outcome"],
+            buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self._in = Counter("media_received_bytes", "Bytes of request bodies taken", ["route"], registry=registry)
+        self._out = Counter("media_sent_bytes", "Bytes of answers' bodies sent", ["route"], registry=registry)
+        self._renders = Histogram("media_render_seconds", "Renditions made, with their wait in the queue", ["outcome"], buckets=SECONDS, registry=registry)
+        self._cache = Counter("media_renditions", "Where renditions were found: memory, stored, or miss", ["found"], registry=registry)
+        self._uploads = Counter("media_uploads", "Uploads by kind of media and outcome", ["kind", "outcome"], registry=registry)
+        self._cached: dict[str, Callable[[], None]] = {}
+        self._observe: dict[tuple[str, str], Callable[[float], None]] = {}
+        self._sent: dict[str, Callable[[int], None]] = {}
+
+    def request(self, route: str, outcome: str, seconds: float, sent: int) -> None:
+        """Count an answered request. Looking a label up costs more than counting, so the bound methods are kept."""
+        observe = self._observe.get((route, outcome))
+        if observe is None:
+            observe = self._observe[route, outcome] = self._requests.labels(route, outcome).observe
+        observe(seconds)
+        if sent:
+            count = self._sent.get(route)
+            if count is None:
+                count = self._sent[route] = self._out.labels(route).inc  # type: ignore[assignment]
+            count(sent)
+
+    def received(self, route: str, size: int) -> None:
+        self._in.labels(route).inc(size)
+
+    def cache(self, found: str) -> None:
+        count = self._cached.get(found)
+        if count is None:
+            count = self._cached[found] = self._cache.labels(found).inc
+        count()
+
+    def upload(self, kind: str, outcome: str) -> None:
+        self._uploads.labels(kind, outcome).inc()
+
+    @contextmanager
+    def rendering(self) -> Iterator[None]:
+        """Time a rendition and count how it ends: ok, or refused."""
+        begun = time.perf_counter()
+        outcome = "refused"
+        try:
+            yield
+            outcome = "ok"
+        finally:
+            self._renders.labels(outcome).observe(time.perf_counter() - begun)
+
+    def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
+        """Show *read()* as the gauge *name* whenever the metrics are asked for."""
+        Gauge(name, about, registry=self.registry).set_function(read)
+
+    def page(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+def configure_logs(level: str) -> None:
+    """Write log lines to standard error: JSON, or readable columns on a terminal."""
+    on_terminal = sys.stderr.isatty()
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+        if on_terminal
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if on_terminal else [structlog.processors.dict_tracebacks]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries' own lines, aiohttp's tracebacks of bad requests among them, say nothing that our lines do not.
+    logging.basicConfig(level=logging.CRITICAL, handlers=[logging.NullHandler()])

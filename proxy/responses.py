@@ -1,0 +1,170 @@
+"""From a request to what it wants, and from an open object to the wire: status, caching headers, bytes, and nothing less."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from email.utils import format_datetime
+from urllib.parse import quote
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from processors import formats
+from processors.formats import Kind
+from proxy.conditions import Version, Wanted
+from proxy.delivery import Opened
+from proxy.ports import ObjectReader
+
+DAY_S = 86_400
+FRESH = f"max-age={DAY_S}, stale-while-revalidate={7 * DAY_S}, stale-if-error={7 * DAY_S}"
+IMMUTABLE = f"max-age={365 * DAY_S}, immutable"
+SENDFILE_WINDOW = 1 << 20
+SENDFILE_FROM = 256 << 10
+"""Below this a read and a write cost less than setting sendfile up."""
+SANDBOX = "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'; sandbox"
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/%]')
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How an answer may be kept and shown. *private*: a token was needed; *names_version*: the address' ``v``."""
+
+    private: bool = False
+    names_version: str | None = None
+    varies: bool = False
+    expires_s: int | None = None
+    """until a signed address ends"""
+    download: str | None = None
+    """file name of an attachment; empty for the key's own"""
+
+
+def wanted(request: web.Request) -> Wanted:
+    """The conditions and range of *request*."""
+    return Wanted.of(request.method, request.headers)
+
+
+def media_headers(opened: Opened, terms: Terms) -> CIMultiDict[str]:
+    """The headers of a 200 and a 206, but for those that speak of the range."""
+    meta = opened.reader.meta
+    headers = version_headers(opened.version, terms)
+    headers["Content-Type"] = meta.content_type
+    if opened.degraded:
+        headers["X-Media-Degraded"] = ", ".join(opened.degraded)
+    if terms.download is not None or not _is_inert(meta.content_type):
+        headers["Content-Disposition"] = disposition(terms.download or str(meta.key).rpartition("/")[2])
+    return headers
+
+
+def version_headers(version: Version, terms: Terms) -> CIMultiDict[str]:
+    """The headers that also a 304 carries (RFC 9110 section 15.4.5)."""
+    headers: CIMultiDict[str] = CIMultiDict(
+        {
+            "ETag": str(version.etag),
+            "Last-Modified": format_datetime(version.modified, usegmt=True),
+            "Cache-Control": cache_control(terms, version),
+            "Content-Security-Policy": SANDBOX,
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+        }
+    )
+    if terms.varies:
+        headers["Vary"] = "Accept"
+    return headers
+
+
+def cache_control(terms: Terms, version: Version) -> str:
+    """How long the answer may be kept: for ever if the address names its version, never beyond a signed address' end."""
+    scope = "private" if terms.private else "public"
+    if terms.expires_s is not None:
+        return f"{scope}, max-age={min(DAY_S, max(0, terms.expires_s))}"
+    if terms.names_version == version.original:
+        return f"{scope}, {IMMUTABLE}"
+    return f"private, max-age={DAY_S}" if terms.private else f"public, {FRESH}"
+
+
+def disposition(filename: str) -> str:
+    """Content-Disposition of an attachment called *filename*, safe for every name (RFC 6266 section 4, RFC 8187)."""
+    plain = _UNSAFE.sub("_", filename).encode("ascii", "replace").decode().replace("?", "_").strip() or "download"
+    text = f'attachment; filename="{plain}"'
+    return text if plain == filename else f"{text}; filename*=UTF-8''{quote(_shown(filename), safe='')}"
+
+
+async def send(request: web.Request, opened: Opened, terms: Terms, idle_s: float) -> web.StreamResponse:
+    """Write *opened* as the answer and close it. Each MiB must be taken within *idle_s* seconds.
+
+    A body that turns out shorter or longer than was promised ends in a broken connection: aiohttp would keep the
+    connection open and let the next answer become part of this body, or end a truncated one cleanly.
+    """
+    reader = opened.reader
+    headers = media_headers(opened, terms)
+    if reader.data is not None:
+        headers["Accept-Ranges"] = "none"
+        if request.method == "HEAD":
+            headers["Content-Length"] = str(reader.length)
+            return web.Response(headers=headers)
+        return web.Response(body=reader.data, headers=headers)
+    async with reader:
+        headers["Accept-Ranges"] = "bytes"
+        if reader.span is not None:
+            headers["Content-Range"] = f"bytes {reader.span.start}-{(reader.span.stop or 0) - 1}/{reader.meta.size}"
+        response = web.StreamResponse(status=200 if reader.span is None else 206, headers=headers)
+        response.content_length = reader.length
+        await response.prepare(request)
+        if request.method != "HEAD":
+            sent = False
+            try:
+                await _body(request, response, reader, idle_s)
+                sent = True
+            finally:
+                if not sent and request.transport is not None:
+                    request.transport.abort()
+        await response.write_eof()
+        return response
+
+
+async def _body(request: web.Request, response: web.StreamResponse, reader: ObjectReader, idle_s: float) -> None:
+    if reader.file is not None and reader.length >= SENDFILE_FROM:
+        await _sendfile(request, reader, idle_s)
+        return
+    left = reader.length
+    async for chunk in reader:
+        left -= len(chunk)
+        if left < 0:
+            break
+        async with asyncio.timeout(idle_s):
+            await response.write(chunk)
+    if left:
+        raise ConnectionAbortedError("the store gave another number of bytes than it had promised")
+
+
+async def _sendfile(request: web.Request, reader: ObjectReader, idle_s: float) -> None:
+    assert reader.file is not None
+    loop = asyncio.get_running_loop()
+    start = 0 if reader.span is None else reader.span.start
+    stop = start + reader.length
+    while start < stop:
+        if request.transport is None:
+            raise ConnectionResetError("the client has gone")
+        async with asyncio.timeout(idle_s):
+            count = await loop.sendfile(request.transport, reader.file, start, min(SENDFILE_WINDOW, stop - start))
+        if not count:
+            raise ConnectionAbortedError("the file is shorter than its record says")
+        start += count
+
+
+def not_modified(version: Version, terms: Terms) -> web.Response:
+    """The 304 to a caller that holds *version*."""
+    return web.Response(status=304, headers=version_headers(version, terms))
+
+
+def _is_inert(content_type: str) -> bool:
+    # Pictures, films and sound of types that we know; everything else, SVG and HTML above all, is a download.
+    format = formats.by_mime(content_type.partition(";")[0].strip().lower())
+    return format is not None and format.kind is not Kind.DOCUMENT
+
+
+def _shown(filename: str) -> str:
+    # A name for a header: no path, no control characters, of bounded length.
+    return re.sub(r"[\x00-\x1f\x7f/\\]", "_", filename)[:200]

@@ -1,0 +1,115 @@
+"""GET, HEAD and DELETE of /api/media/{key}: originals, renditions, removal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from processors.transform import Transform
+from proxy import keys, responses
+from proxy.assets import Assets
+from proxy.auth import Action, Tokens, require, require_right
+from proxy.conditions import NotModified
+from proxy.delivery import Delivery
+from proxy.errors import BadKey, BadSignature, ExpiredAddress, NotFound
+from proxy.keys import Key
+from proxy.responses import Terms
+from proxy.settings import ReadAccess, TransformAccess
+from proxy.signing import CONTROL_NAMES, Signatures
+
+PREFIX = "/api/media/"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Who may read what: the access modes of this deployment over tokens and signed addresses."""
+
+    tokens: Tokens
+    signatures: Signatures
+    reads: ReadAccess
+    transforms: TransformAccess
+
+    def admit(self, authorization: list[str], query: str, key: Key, transform: Transform) -> Terms:
+        """The terms on which the answer goes out; raises Unauthorized, Forbidden, NotFound. A wrong signature is never overlooked."""
+        signed_until = self._signed_until(query, key, transform)
+        private = self.reads is not ReadAccess.PUBLIC and signed_until is None
+        if private:
+            require(self.tokens.bearer(authorization), Action.READ, key)
+        if self.transforms is TransformAccess.SIGNED and not transform.is_identity and signed_until is None:
+            require_right(self.tokens.bearer(authorization), Action.TRANSFORM)
+            private = True
+        return Terms(
+            private=private,
+            names_version=transform.version,
+            varies=transform.varies,
+            expires_s=None if signed_until is None else int(signed_until - time.time()),
+            download=transform.download,
+        )
+
+    def _signed_until(self, query: str, key: Key, transform: Transform) -> int | None:
+        if "s=" not in query:
+            return None
+        given = dict(parse_qsl(query, keep_blank_values=True))
+        if "s" not in given:
+            return None
+        parameters = dict(parse_qsl(transform.canonical, keep_blank_values=True))
+        parameters |= {name: given[name] for name in given.keys() & CONTROL_NAMES}
+        parameters |= {name: value for name, value in (("dl", transform.download), ("v", transform.version)) if value is not None}
+        verdict = self.signatures.verify(key, parameters)
+        if verdict == "expired":
+            raise ExpiredAddress
+        if verdict is not None:
+            raise BadSignature
+        return int(parameters["exp"])
+
+
+class MediaRoutes:
+    """Objects by their keys."""
+
+    def __init__(self, delivery: Delivery, assets: Assets, gate: Gate, idle_s: float) -> None:
+        self._delivery = delivery
+        self._assets = assets
+        self._gate = gate
+        self._idle_s = idle_s
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """The object, or what the query makes of it."""
+        path, query = _target(request)
+        key = keys.from_target(path)
+        transform = Transform.parse(query)
+        terms = self._gate.admit(request.headers.getall("Authorization", []), query, key, transform)
+        wanted = responses.wanted(request)
+        try:
+            if transform.is_identity:
+                opened = await self._delivery.original(key, wanted)
+            else:
+                opened = await self._delivery.rendition(key, transform, request.headers.get("Accept", ""), wanted)
+        except NotModified as same:
+            return responses.not_modified(same.version, terms)
+        return await responses.send(request, opened, terms, self._idle_s)
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """Remove the object, its variants and its record."""
+        path, query = _target(request)
+        key = keys.from_target(path)
+        if query:
+            raise BadKey("a DELETE takes no parameters: it removes the object with all its renditions")
+        require(self._gate.tokens.bearer(request.headers.getall("Authorization", [])), Action.DELETE, key)
+        await self._assets.remove(key)
+        return web.Response(status=204)
+
+
+def _target(request: web.Request) -> tuple[str, str]:
+    # The key and the query exactly as they were sent: what the router decodes cannot tell %2F from / nor be decoded again.
+    raw = request.raw_path
+    if not raw.startswith("/"):  # absolute form (RFC 9112 section 3.2.2): its host counts for nothing
+        raw = "/" + raw.partition("://")[2].partition("/")[2]
+    path, _, query = raw.partition("?")
+    if not path.startswith(PREFIX):
+        raise NotFound
+    if "#" in raw:
+        raise BadKey("a request has no fragment: write # as %23")
+    return path[len(PREFIX) :], query

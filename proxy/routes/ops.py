@@ -1,0 +1,113 @@
+"""/api/health, /metrics, the OpenAPI document and the pages for people."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import resources
+from typing import Any
+
+from aiohttp import web
+
+from processors.errors import MediaError
+from proxy.errors import NotFound
+from proxy.observe import Metrics
+
+CHECK_DEADLINE_S = 2.0
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "json": "application/json"}
+
+Check = Callable[[], Awaitable[Mapping[str, Any] | None]]
+
+
+class HealthRoutes:
+    """How the parts are. *checks* raise when their part is not well, and give what is worth showing of it."""
+
+    def __init__(self, checks: Mapping[str, Check], facts: Mapping[str, Any], metrics: Metrics) -> None:
+        self._checks = checks
+        self._facts = facts
+        self._metrics = metrics
+        self.is_draining = False
+
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        """Every part's state and latency; 200 also when one is not well, for people and dashboards."""
+        return _fresh(await self._state())
+
+    async def live(self, request: web.Request) -> web.StreamResponse:
+        """200 as long as the loop runs."""
+        return _fresh({"status": "ok"})
+
+    async def ready(self, request: web.Request) -> web.StreamResponse:
+        """200 if requests can be answered, else a true 503."""
+        state = await self._state()
+        return _fresh({"status": state["status"]}, 200 if state["status"] == "ok" else 503)
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """Prometheus' text format."""
+        return web.Response(body=self._metrics.page(), headers={"Content-Type": self._metrics.content_type, "Cache-Control": "no-store"})
+
+    async def _state(self) -> dict[str, Any]:
+        parts = dict(zip(self._checks, await asyncio.gather(*map(_checked, self._checks.values())), strict=True))
+        well = all(part["status"] == "ok" for part in parts.values())
+        status = "draining" if self.is_draining else "ok" if well else "degraded"
+        return {"status": status, **self._facts, "parts": parts}
+
+
+class PageRoutes:
+    """The console at /, its files, the API's description and its reference page; read once, answered from memory."""
+
+    def __init__(self) -> None:
+        console = resources.files("proxy") / "console"
+        self._files = {file.name: file.read_bytes() for file in console.iterdir() if file.name.rpartition(".")[2] in TYPES}
+        self._files["openapi.json"] = (resources.files("proxy") / "openapi.json").read_bytes()
+        self._etags = {name: f'"{hashlib.sha256(data).hexdigest()[:32]}"' for name, data in self._files.items()}
+
+    async def index(self, request: web.Request) -> web.StreamResponse:
+        """The console."""
+        return self._file(request, "index.html")
+
+    async def docs(self, request: web.Request) -> web.StreamResponse:
+        """The reference page."""
+        return self._file(request, "docs.html")
+
+    async def openapi(self, request: web.Request) -> web.StreamResponse:
+        """OpenAPI 3.1."""
+        return self._file(request, "openapi.json")
+
+    async def file(self, request: web.Request) -> web.StreamResponse:
+        """One of the console's files."""
+        return self._file(request, request.match_info["name"])
+
+    def _file(self, request: web.Request, name: str) -> web.StreamResponse:
+        data = self._files.get(name)
+        if data is None:
+            raise NotFound
+        headers = {
+            "ETag": self._etags[name],
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": PAGE_POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+        }
+        if self._etags[name] in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=data, headers=headers, content_type=TYPES[name.rpartition(".")[2]], charset="utf-8")
+
+
+async def _checked(check: Check) -> dict[str, Any]:
+    begun = time.perf_counter()
+    try:
+        async with asyncio.timeout(CHECK_DEADLINE_S):
+            facts = await check()
+    except (MediaError, TimeoutError) as error:
+        return {"status": "failing", "code": error.slug if isinstance(error, MediaError) else "timeout"}
+    return {"status": "ok", "ms": round((time.perf_counter() - begun) * 1000, 1), **(facts or {})}
+
+
+def _fresh(document: dict[str, Any], status: int = 200) -> web.Response:
+    return web.json_response(document, status=status, headers={"Cache-Control": "no-store"})

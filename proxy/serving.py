@@ -1,0 +1,114 @@
+"""The listening side: aiohttp's server with the front before the application, and a deadline for the head of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from processors.errors import MediaError
+from proxy.errors import BadRequest, TooSlow
+from proxy.middleware import Front, problem
+from proxy.observe import Metrics
+
+READ_BUFFER_BYTES = 1 << 16
+MAX_LINE_BYTES = 8190
+LINGERING_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Connection(RequestHandler):
+    """One connection: cuts a head that does not come to its end, and answers malformed HTTP with a problem document."""
+
+    __slots__ = ("_head_deadline", "_head_timeout_s", "_metrics")
+
+    def __init__(self, *args: Any, head_timeout_s: float, metrics: Metrics, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_timeout_s = head_timeout_s
+        self._metrics = metrics
+        self._head_deadline: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages or self._current_request is not None:
+            self._stop_clock()
+        elif self._head_deadline is None:
+            self._head_deadline = self._loop.call_later(self._head_timeout_s, self._head_is_late)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def _stop_clock(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def _head_is_late(self) -> None:
+        self._head_deadline = None
+        if self._messages or self._current_request is not None or self.transport is None:
+            return
+        answer = problem(TooSlow("the head of the request did not come to its end"), secrets.token_hex(8))
+        body = answer.body
+        assert isinstance(body, bytes)
+        head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: {answer.content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self._metrics.request("malformed", "4xx", self._head_timeout_s, len(body))
+        self.force_close()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """What aiohttp does with bytes that are no HTTP: one line, one problem document, and the end of the connection."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of an answer is out already")
+        request_id = secrets.token_hex(8)
+        failure = BadRequest("this is not valid HTTP") if status == 400 else MediaError()
+        log.info("request.malformed", id=request_id, status=failure.status, reason=type(exc).__name__)
+        self._metrics.request("malformed", f"{failure.status // 100}xx", 0.0, 0)
+        response = problem(failure, request_id)
+        response.force_close()
+        return response
+
+
+class Listener(web.Server):
+    """Makes a `Connection` for each client."""
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """Runs the application with our limits; the same object serves alone and under gunicorn (whose own settings do not reach aiohttp)."""
+
+    def __init__(self, app: web.Application, metrics: Metrics, *, head_timeout_s: float, keepalive_s: float, drain_s: float) -> None:
+        super().__init__(
+            app,
+            handler_cancellation=True,
+            shutdown_timeout=drain_s,
+            access_log=None,
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            keepalive_timeout=keepalive_s,
+            lingering_time=LINGERING_S,
+            head_timeout_s=head_timeout_s,
+            metrics=metrics,
+        )
+        self._metrics = metrics
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        assert server is not None
+        return Listener(
+            Front(server.request_handler, self._metrics),  # type: ignore[arg-type]
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            **server._kwargs,
+        )

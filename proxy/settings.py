@@ -1,0 +1,193 @@
+"""Every setting, its default and its meaning: `Settings.from_env(environ)` gives one frozen object or names every fault."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+MIB = 1 << 20
+GIB = 1 << 30
+WEAK_SECRETS = frozenset({"secret", "changeme", "change-me", "password", "your-256-bit-secret", "your-secret-key", "jwt-secret"})
+ALGORITHMS = frozenset({"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"})
+SIZES = {"": 1, "B": 1, "K": 1 << 10, "KIB": 1 << 10, "M": MIB, "MIB": MIB, "G": GIB, "GIB": GIB}
+
+
+class ReadAccess(StrEnum):
+    """Who may read objects: everybody, their owner with a token, or holders of a signed address (and the owner)."""
+
+    PUBLIC = "public"
+    OWNER = "owner"
+    SIGNED = "signed"
+
+
+class TransformAccess(StrEnum):
+    """Who may ask for renditions: everybody, or only signed addresses and tokens with ``media:transform``."""
+
+    OPEN = "open"
+    SIGNED = "signed"
+
+
+class BadSettings(ValueError):
+    """The environment is not usable; the text names every fault by its setting, and no secret's value."""
+
+
+def _size(value: Any) -> Any:
+    match = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]{0,3})", value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return value
+    factor = SIZES.get(match[2].upper())
+    if factor is None:
+        raise ValueError("is a number of bytes, such as 67108864, 64M or 5G")
+    return int(match[1]) * factor
+
+
+def _listed(value: Any) -> Any:
+    return tuple(item for item in re.split(r"[\s,]+", value) if item) if isinstance(value, str) else value
+
+
+Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, le=1 << 50)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class Settings(BaseModel):
+    """The whole configuration. A field's environment variable is its name in capitals; sizes take K, M and G."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    media_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    media_port: int = Field(10020, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    media_data_dir: Path = Field(Path("media-data"), description="folder of objects, records and the made secret")
+    media_public_url: str | None = Field(None, description="how clients reach the service, when addresses in answers are to be absolute")
+
+    jwt_secret: SecretStr | None = Field(None, description="shared secret of HS tokens, 32 bytes or more; made once if no key is set")
+    jwt_public_key: str | None = Field(None, description="public key (PEM) of RS, PS, ES or EdDSA tokens, instead of a secret")
+    jwt_algorithms: Texts = Field((), description="algorithms accepted, all of one family; HS256 or, with a public key, RS256")
+    jwt_audience: str | None = Field(None, description="required aud claim")
+    jwt_issuer: str | None = Field(None, description="required iss claim")
+    jwt_max_lifetime: Seconds = Field(86_400 * 1.0, description="longest accepted exp - iat, in seconds")
+
+    media_read_access: ReadAccess = Field(ReadAccess.PUBLIC, description="public, owner or signed")
+    media_transform_access: TransformAccess = Field(TransformAccess.OPEN, description="open or signed")
+    media_url_secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
+        (), max_length=4, description="secrets of signed addresses, 32 bytes or more each; name them kid:secret to use kid"
+    )
+    media_cors_origins: Texts = Field((), description="exact origins whose pages may use the API, such as https://app.example")
+
+    media_max_bytes_image: Bytes = Field(64 * MIB, description="largest picture")
+    media_max_bytes_video: Bytes = Field(5 * GIB, description="largest film")
+    media_max_bytes_audio: Bytes = Field(GIB, description="largest sound")
+    media_max_bytes_document: Bytes = Field(256 * MIB, description="largest document")
+
+    media_max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = Field(100_000_000, description="pixels of one frame of a picture")
+    media_max_pixels_all_frames: Annotated[int, Field(ge=1, le=1 << 32)] = Field(200_000_000, description="pixels of all frames of a picture")
+    media_max_frames: Count = Field(300, description="frames of an animation that stays one; a longer one is shown as its first frame")
+    media_decode_budget: Bytes = Field(512 * MIB, description="estimated memory of all pictures that are decoded at one time")
+    media_render_deadline: Seconds = Field(10.0, description="seconds after which the worker of a rendition is killed")
+    media_render_workers: int = Field(0, ge=0, le=256, description="worker processes for pictures; 0 takes one for each core")
+    media_render_queue: int = Field(0, ge=0, le=10_000, description="renditions that may wait; 0 takes 8 for each worker")
+    media_render_wait: Seconds = Field(2.0, description="seconds that a rendition may wait before it is refused with 503")
+    media_cache_bytes: Annotated[int, BeforeValidator(_size), Field(ge=0, le=1 << 40)] = Field(
+        64 * MIB, description="renditions kept in the memory of the process"
+    )
+
+    media_idle_timeout: Seconds = Field(30.0, description="seconds that a client may send or take nothing of a body")
+    media_header_timeout: Seconds = Field(10.0, description="seconds in which the head of a request must be complete")
+    media_min_rate: int = Field(512, ge=0, le=1 << 30, description="bytes a second that an upload must reach on average after the first 30 s")
+    media_keepalive: Seconds = Field(75.0, description="seconds that an idle connection is kept")
+    media_drain: Seconds = Field(30.0, description="seconds that requests get to finish after SIGTERM")
+    media_log_level: str = Field("info", pattern="(?i)^(debug|info|warning|error)$", description="debug, info, warning or error")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings that *environ* asks for; empty variables count as absent. Raises BadSettings."""
+        given = {name: environ[name.upper()] for name in cls.model_fields if environ.get(name.upper(), "").strip()}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise BadSettings("\n".join(_fault(item) for item in error.errors(include_url=False, include_input=False))) from None
+
+    @field_validator("media_public_url")
+    @classmethod
+    def _absolute(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+            raise ValueError("is an http or https address without query, such as https://media.example")
+        return url.rstrip("/")
+
+    @field_validator("media_cors_origins")
+    @classmethod
+    def _exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
+                raise ValueError("lists exact origins, such as https://app.example (no path, no *)")
+        return origins
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _strong(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and _is_weak(secret.get_secret_value()):
+            raise ValueError("needs 32 bytes or more that nobody can guess; `openssl rand -base64 48` makes some")
+        return secret
+
+    @field_validator("media_url_secrets")
+    @classmethod
+    def _all_strong(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(_is_weak(secret.get_secret_value().rpartition(":")[2]) for secret in secrets):
+            raise ValueError("needs 32 bytes or more in each secret; `openssl rand -base64 48` makes some")
+        return secrets
+
+    @model_validator(mode="after")
+    def _one_family(self) -> Settings:
+        if self.jwt_secret is not None and self.jwt_public_key is not None:
+            raise ValueError("JWT_SECRET and JWT_PUBLIC_KEY are both set: keep one")
+        asymmetric = self.jwt_public_key is not None
+        algorithms = self.algorithms
+        if unknown := set(algorithms) - ALGORITHMS:
+            raise ValueError(f"JWT_ALGORITHMS does not know {sorted(unknown)[0][:16]!r}; it knows {', '.join(sorted(ALGORITHMS))}")
+        if len({algorithm[:2] for algorithm in algorithms}) != 1 or algorithms[0].startswith("HS") == asymmetric:
+            raise ValueError("JWT_ALGORITHMS must be of the one family that fits the key: HS… for a secret, RS…, PS…, ES… or EdDSA for a public key")
+        if self.media_read_access is ReadAccess.SIGNED and not self.media_url_secrets:
+            raise ValueError("MEDIA_READ_ACCESS=signed needs MEDIA_URL_SECRETS")
+        if self.media_transform_access is TransformAccess.SIGNED and not self.media_url_secrets:
+            raise ValueError("MEDIA_TRANSFORM_ACCESS=signed needs MEDIA_URL_SECRETS")
+        return self
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The JWT algorithms accepted, never empty."""
+        return self.jwt_algorithms or (("RS256",) if self.jwt_public_key is not None else ("HS256",))
+
+    @property
+    def render_workers(self) -> int:
+        """How many worker processes there are."""
+        return self.media_render_workers or max(1, _cores())
+
+    @property
+    def render_queue(self) -> int:
+        """How many renditions may wait for a worker."""
+        return self.media_render_queue or 8 * self.render_workers
+
+
+def _is_weak(secret: str) -> bool:
+    return len(secret.encode()) < 32 or secret.lower().strip() in WEAK_SECRETS or len(set(secret)) < 8
+
+
+def _cores() -> int:
+    # The cores this process may use, which in a container are fewer than the machine's.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _fault(item: Any) -> str:
+    text = str(item["msg"]).removeprefix("Value error, ")
+    return f"{str(item['loc'][0]).upper()}: {text}" if item["loc"] else text
