@@ -23,8 +23,11 @@ export function duration(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
+const TYPE_NAMES = { "audio/mpeg": "MP3", "audio/mp4": "M4A", "video/quicktime": "MOV", "video/x-matroska": "MKV", "text/plain": "Text" };
+
 /** "JPEG" of image/jpeg, "MP4" of video/mp4. */
 export function typeName(contentType) {
+  if (contentType in TYPE_NAMES) return TYPE_NAMES[contentType];
   const name = contentType.split(";")[0].split("/").pop().replace(/^x-/, "").replace(/\+.*$/, "");
   return name.length > 12 ? "File" : name.toUpperCase();
 }
