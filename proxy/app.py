@@ -13,9 +13,9 @@ from typing import Any
 
 import aiohttp_cors
 from aiohttp import web
-
 from processors.formats import Kind
 from processors.pool import Pool
+
 from processors.values import Limits
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
@@ -30,25 +30,27 @@ from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.media import Gate, MediaRoutes
 from proxy.routes.ops import HealthRoutes, PageRoutes
 from proxy.routes.uploads import UploadRoutes
-from proxy.serving import Runner
+from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
 from proxy.signing import Signatures
 
 NAME = "sav3-media-proxy"
-SECRET_FILE = "jwt-secret"
+SECRET_FILE = "jwt-secret"  # noqa: S105 - a file name
 ERRANDS_DEADLINE_S = 10.0
 PREFLIGHT_AGE_S = 86_400
 
 ALLOWED_HEADERS = (
-    "Authorization", "Content-Type", "Idempotency-Key", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since",
-    "If-Unmodified-Since", "Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat",
-    "Upload-Checksum", "Upload-Complete", "Upload-Draft-Interop-Version", "X-HTTP-Method-Override", "X-Request-ID", "X-Requested-With",
-)  # fmt: skip
+    *("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Requested-With", "X-HTTP-Method-Override"),
+    *("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
+    *("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat"),
+    *("Upload-Checksum", "Upload-Complete", "Upload-Draft-Interop-Version"),
+)
 EXPOSED_HEADERS = (
-    "ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Content-Disposition", "Location", "Retry-After", "X-Request-ID",
-    "X-Media-Degraded", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat", "Upload-Expires",
-    "Upload-Complete", "Upload-Limit", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size", "Tus-Checksum-Algorithm",
-)  # fmt: skip
+    *("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Content-Disposition", "Location", "Retry-After"),
+    *("X-Request-ID", "X-Media-Degraded", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Defer-Length"),
+    *("Upload-Concat", "Upload-Expires", "Upload-Complete", "Upload-Limit", "Tus-Resumable", "Tus-Version", "Tus-Extension"),
+    *("Tus-Max-Size", "Tus-Checksum-Algorithm"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,11 @@ def token_maker(settings: Settings, *, may_make_secret: bool) -> tuple[Tokens, b
     if key is None:
         key, ours = _own_secret(settings.media_data_dir / SECRET_FILE, may_make_secret), True
     tokens = Tokens(
-        key, settings.algorithms, audience=settings.jwt_audience, issuer=settings.jwt_issuer, max_lifetime_s=settings.jwt_max_lifetime
+        key,
+        settings.algorithms,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        max_lifetime_s=settings.jwt_max_lifetime,
     )
     return tokens, ours
 
@@ -91,7 +97,9 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         backend = await stack.enter_async_context(LocalBackend(data / "media"))
         variants = await stack.enter_async_context(LocalBackend(data / "thumbnails", name="thumbnails", durable=False))
         catalogue = await stack.enter_async_context(SqlCatalogue(data / "catalogue.sqlite"))
-        pool = await stack.enter_async_context(Pool(limits, settings.render_workers, settings.render_queue, settings.media_render_wait))
+        pool = await stack.enter_async_context(
+            Pool(limits, settings.render_workers, settings.render_queue, settings.media_render_wait)
+        )
         renderer = PoolRenderer(pool, _emptied(data / "spool"))
         delivery = Delivery(backend, variants, renderer, settings.media_cache_bytes, metrics)
         stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
@@ -113,7 +121,12 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             "transforms": str(settings.media_transform_access),
         }
         health = HealthRoutes(
-            {"store": _silent(backend.ping), "variants": _silent(variants.ping), "catalogue": _silent(catalogue.ping), "renderer": pool.capabilities},
+            {
+                "store": _silent(backend.ping),
+                "variants": _silent(variants.ping),
+                "catalogue": _silent(catalogue.ping),
+                "renderer": pool.capabilities,
+            },
             facts,
             metrics,
         )
@@ -128,7 +141,11 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             PageRoutes(),
         )
         runner = Runner(
-            app, metrics, head_timeout_s=settings.media_header_timeout, keepalive_s=settings.media_keepalive, drain_s=settings.media_drain
+            app,
+            metrics,
+            head_timeout_s=settings.media_header_timeout,
+            keepalive_s=settings.media_keepalive,
+            drain_s=settings.media_drain,
         )
         yield Service(runner, health)
 
@@ -223,7 +240,9 @@ def _own_secret(path: Path, may_make: bool) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         if not may_make:
-            raise BadSettings("JWT_SECRET: is not set, and the service has not made a secret of its own yet: start it once") from None
+            raise BadSettings(
+                "JWT_SECRET: is not set, and the service has not made a secret of its own yet: start it once"
+            ) from None
     except OSError as error:
         raise BadSettings(f"MEDIA_DATA_DIR: {SECRET_FILE} in it cannot be read ({error.strerror})") from None
     secret = new_secret()
@@ -235,7 +254,9 @@ def _own_secret(path: Path, may_make: bool) -> str:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise BadSettings(f"MEDIA_DATA_DIR: a secret cannot be written there ({error.strerror}); name a folder that is writable") from None
+        raise BadSettings(
+            f"MEDIA_DATA_DIR: a secret cannot be written there ({error.strerror}); name a folder that is writable"
+        ) from None
     return secret
 
 

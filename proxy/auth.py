@@ -65,7 +65,13 @@ class Tokens:
     """
 
     def __init__(
-        self, key: str, algorithms: tuple[str, ...], *, audience: str | None = None, issuer: str | None = None, max_lifetime_s: float = 86_400
+        self,
+        key: str,
+        algorithms: tuple[str, ...],
+        *,
+        audience: str | None = None,
+        issuer: str | None = None,
+        max_lifetime_s: float = 86_400,
     ) -> None:
         self._key = key
         self._algorithms = list(algorithms)
@@ -128,7 +134,9 @@ class Tokens:
             return Principal(subject)
         if not isinstance(scope, str):
             raise Unauthorized("the token's scope must be text")
-        return Principal(subject, frozenset(Action(word[6:]) for word in scope.split() if word.startswith("media:") and word[6:] in set(Action)))
+        return Principal(
+            subject, frozenset(Action(word[6:]) for word in scope.split() if word.startswith("media:") and word[6:] in set(Action))
+        )
 
 
 def _check_header(token: str) -> None:
@@ -139,7 +147,12 @@ def _check_header(token: str) -> None:
         header = json.loads(raw) if len(raw) <= MAX_HEADER_BYTES else None
     except (Base64Error, ValueError, RecursionError) as error:
         raise Unauthorized("the token is malformed") from error
-    if not isinstance(header, dict) or REFUSED_HEADERS & header.keys() or header.get("typ", "JWT") not in {"JWT", "at+jwt"} or "kid" in header:
+    if (
+        not isinstance(header, dict)
+        or REFUSED_HEADERS & header.keys()
+        or header.get("typ", "JWT") not in {"JWT", "at+jwt"}
+        or "kid" in header
+    ):
         raise Unauthorized("the token's header is not accepted")
 
 

@@ -29,25 +29,31 @@ def _root() -> None:
 @cli.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; before MEDIA_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; before MEDIA_PORT; 0 takes a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; before MEDIA_PORT; 0 takes a free one.")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of objects and records; before MEDIA_DATA_DIR.")] = None,
 ) -> None:
     """Start the service; SIGTERM or Ctrl-C lets requests finish and stops it."""
     options = {"MEDIA_HOST": host, "MEDIA_PORT": port, "MEDIA_DATA_DIR": data_dir}
     settings = _settings({name: str(value) for name, value in options.items() if value is not None})
     _check_libvips()
-    from proxy.serve import run
+    from proxy.run import run
 
     try:
         run(settings, _tokens(settings, may_make_secret=True), _greet)
     except OSError as error:
-        _fail(f"Cannot listen on {settings.media_host}:{settings.media_port}: {error.strerror}. Choose another with MEDIA_HOST or MEDIA_PORT.")
+        _fail(
+            f"Cannot listen on {settings.media_host}:{settings.media_port}: {error.strerror}. Choose another with MEDIA_HOST or MEDIA_PORT."
+        )
 
 
 @cli.command()
 def token(
     sub: Annotated[str, typer.Option(help="Whose token: the first part of every key of theirs.")],
-    scope: Annotated[str | None, typer.Option(help="Space-separated media:read, write, delete, transform, admin; default: one's own objects.")] = None,
+    scope: Annotated[
+        str | None, typer.Option(help="Such as "media:read media:write"; without it all of one's own objects.")
+    ] = None,
     expires: Annotated[int, typer.Option(min=1, help="Seconds that it holds.")] = MINTED_LIFETIME_S,
 ) -> None:
     """Print a JWT for the service that runs on this configuration."""
@@ -98,11 +104,19 @@ def _check_libvips() -> None:
 
 def _greet(settings: Settings, address: str, tokens: Tokens, *, is_own_secret: bool) -> None:
     """Say where the service is and, when it stands on a secret of its own, how to use it."""
-    command = shlex.quote(os.path.relpath(sys.argv[0])) if sys.argv[0].endswith("media-proxy") else f"{shlex.quote(sys.executable)} -m proxy"
+    command = (
+        shlex.quote(os.path.relpath(sys.argv[0]))
+        if sys.argv[0].endswith("media-proxy")
+        else f"{shlex.quote(sys.executable)} -m proxy"
+    )
     print(f"Media proxy at {address}", flush=True)
-    print(f"  reads: {settings.media_read_access}   transforms: {settings.media_transform_access}   data: {settings.media_data_dir}")
+    print(
+        f"  reads: {settings.media_read_access}   transforms: {settings.media_transform_access}   data: {settings.media_data_dir}"
+    )
     if is_own_secret:
-        folder = "" if settings.media_data_dir == Path("media-data") else f"MEDIA_DATA_DIR={shlex.quote(str(settings.media_data_dir))} "
+        folder = (
+            "" if settings.media_data_dir == Path("media-data") else f"MEDIA_DATA_DIR={shlex.quote(str(settings.media_data_dir))} "
+        )
         mint = f"{folder}{command} token --sub me"
         print(f"  a token:   {mint}")
         print(f'  an upload: curl -H "Authorization: Bearer $({mint})" -F file=@photo.jpg {address}/api/upload')

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import structlog
+from processors.transform import PIPELINE_REVISION, Transform
 
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
-from processors.transform import PIPELINE_REVISION, Transform
 from proxy import keys
 from proxy.cache import ByteCache, FreshCache
 from proxy.conditions import ETag, Version, Wanted
@@ -179,5 +179,3 @@ def _version(meta: ObjectMeta) -> Version:
 
 async def _whole(data: bytes) -> AsyncIterator[bytes]:
     yield data
-
-

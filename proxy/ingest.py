@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
+from processors.formats import Format, Kind
 
 from processors import formats
 from processors.errors import MediaError, Unsupported
-from processors.formats import Format, Kind
 from proxy import keys, streams
 from proxy.errors import Conflict, IdempotencyReused, TooLarge
 from proxy.observe import Metrics
@@ -33,7 +33,9 @@ class Incoming:
 class Ingest:
     """Takes bodies in, one pass from the client to the store."""
 
-    def __init__(self, backend: Backend, catalogue: Catalogue, renderer: Renderer, limits: Mapping[Kind, int], metrics: Metrics) -> None:
+    def __init__(
+        self, backend: Backend, catalogue: Catalogue, renderer: Renderer, limits: Mapping[Kind, int], metrics: Metrics
+    ) -> None:
         self._backend = backend
         self._catalogue = catalogue
         self._renderer = renderer

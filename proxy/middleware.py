@@ -69,7 +69,7 @@ class Front:
         except (asyncio.CancelledError, ConnectionError) as error:
             failure = error
             raise  # the client has gone; there is nobody to tell
-        except Exception as error:  # noqa: BLE001 - here alone every failure becomes an answer
+        except Exception as error:
             failure = error
             response = _refusal(request, error, request_id)
         finally:
@@ -77,13 +77,25 @@ class Front:
         return response
 
     def _note(
-        self, request: web.Request, response: web.StreamResponse | None, failure: BaseException | None, request_id: str, seconds: float
+        self,
+        request: web.Request,
+        response: web.StreamResponse | None,
+        failure: BaseException | None,
+        request_id: str,
+        seconds: float,
     ) -> None:
         route = request.match_info.route.name or "other"
         status = 0 if response is None else response.status
         sent = 0 if response is None or request.method == "HEAD" else response.body_length or response.content_length or 0
         self._metrics.request(route, f"{status // 100}xx" if status else "gone", seconds, sent)
-        line = {"id": request_id, "route": route, "method": request.method, "path": request.path[:200], "status": status, "bytes": sent}
+        line = {
+            "id": request_id,
+            "route": route,
+            "method": request.method,
+            "path": request.path[:200],
+            "status": status,
+            "bytes": sent,
+        }
         if failure is None:
             log.info("request", **line, ms=round(seconds * 1000, 2))
         elif isinstance(failure, MediaError) or status < 500:
@@ -101,7 +113,9 @@ def _refusal(request: web.Request, error: Exception, request_id: str) -> web.Res
             request.transport.abort()
         raise ConnectionResetError("the answer broke off") from error
     failure = error if isinstance(error, MediaError) else _translated(error)
-    public = request.method in {"GET", "HEAD"} and "Authorization" not in request.headers and request.match_info.route.name == "media"
+    public = (
+        request.method in {"GET", "HEAD"} and "Authorization" not in request.headers and request.match_info.route.name == "media"
+    )
     response = problem(failure, request_id, KEPT_S.get(failure.status, 0) if public else 0)
     if not request.content.is_eof():
         response.force_close()  # what is left of the body is of no use, and may be long

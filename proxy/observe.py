@@ -28,8 +28,12 @@ class Metrics:
         )  # fmt: skip
         self._in = Counter("media_received_bytes", "Bytes of request bodies taken", ["route"], registry=registry)
         self._out = Counter("media_sent_bytes", "Bytes of answers' bodies sent", ["route"], registry=registry)
-        self._renders = Histogram("media_render_seconds", "Renditions made, with their wait in the queue", ["outcome"], buckets=SECONDS, registry=registry)
-        self._cache = Counter("media_renditions", "Where renditions were found: memory, stored, or miss", ["found"], registry=registry)
+        self._renders = Histogram(
+            "media_render_seconds", "Renditions made, with their wait in the queue", ["outcome"], buckets=SECONDS, registry=registry
+        )
+        self._cache = Counter(
+            "media_renditions", "Where renditions were found: memory, stored, or miss", ["found"], registry=registry
+        )
         self._uploads = Counter("media_uploads", "Uploads by kind of media and outcome", ["kind", "outcome"], registry=registry)
         self._cached: dict[str, Callable[[], None]] = {}
         self._observe: dict[tuple[str, str], Callable[[float], None]] = {}

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
 from processors.transform import Transform
+
 from processors.values import Inspected, Rendered
 from proxy.errors import RangeNotSatisfiable
 from proxy.keys import Key
@@ -36,7 +37,7 @@ class ObjectMeta:
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """A part of an object, written like a slice: ``(0, 10)`` the first ten bytes, ``(5, None)`` all from 5, ``(-5, None)`` the last five."""
+    """A part of an object, like a slice: ``(0, 10)`` the first ten bytes, ``(5, None)`` all from 5, ``(-5, None)`` the last five."""
 
     start: int
     stop: int | None = None
@@ -212,6 +213,17 @@ class Renderer(Protocol):
 
 
 __all__ = [
-    "Admit", "Asset", "Backend", "Body", "ByteRange", "Catalogue", "Inspected", "ObjectMeta", "ObjectReader", "Page",
-    "Rendered", "Renderer", "State",
+    "Admit",
+    "Asset",
+    "Backend",
+    "Body",
+    "ByteRange",
+    "Catalogue",
+    "Inspected",
+    "ObjectMeta",
+    "ObjectReader",
+    "Page",
+    "Rendered",
+    "Renderer",
+    "State",
 ]

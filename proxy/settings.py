@@ -66,9 +66,13 @@ class Settings(BaseModel):
     media_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     media_port: int = Field(10020, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     media_data_dir: Path = Field(Path("media-data"), description="folder of objects, records and the made secret")
-    media_public_url: str | None = Field(None, description="how clients reach the service, when addresses in answers are to be absolute")
+    media_public_url: str | None = Field(
+        None, description="how clients reach the service, when addresses in answers are to be absolute"
+    )
 
-    jwt_secret: SecretStr | None = Field(None, description="shared secret of HS tokens, 32 bytes or more; made once if no key is set")
+    jwt_secret: SecretStr | None = Field(
+        None, description="shared secret of HS tokens, 32 bytes or more; made once if no key is set"
+    )
     jwt_public_key: str | None = Field(None, description="public key (PEM) of RS, PS, ES or EdDSA tokens, instead of a secret")
     jwt_algorithms: Texts = Field((), description="algorithms accepted, all of one family; HS256 or, with a public key, RS256")
     jwt_audience: str | None = Field(None, description="required aud claim")
@@ -88,8 +92,12 @@ class Settings(BaseModel):
     media_max_bytes_document: Bytes = Field(256 * MIB, description="largest document")
 
     media_max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = Field(100_000_000, description="pixels of one frame of a picture")
-    media_max_pixels_all_frames: Annotated[int, Field(ge=1, le=1 << 32)] = Field(200_000_000, description="pixels of all frames of a picture")
-    media_max_frames: Count = Field(300, description="frames of an animation that stays one; a longer one is shown as its first frame")
+    media_max_pixels_all_frames: Annotated[int, Field(ge=1, le=1 << 32)] = Field(
+        200_000_000, description="pixels of all frames of a picture"
+    )
+    media_max_frames: Count = Field(
+        300, description="frames of an animation that stays one; a longer one is shown as its first frame"
+    )
     media_decode_budget: Bytes = Field(512 * MIB, description="estimated memory of all pictures that are decoded at one time")
     media_render_deadline: Seconds = Field(10.0, description="seconds after which the worker of a rendition is killed")
     media_render_workers: int = Field(0, ge=0, le=256, description="worker processes for pictures; 0 takes one for each core")
@@ -101,7 +109,9 @@ class Settings(BaseModel):
 
     media_idle_timeout: Seconds = Field(30.0, description="seconds that a client may send or take nothing of a body")
     media_header_timeout: Seconds = Field(10.0, description="seconds in which the head of a request must be complete")
-    media_min_rate: int = Field(512, ge=0, le=1 << 30, description="bytes a second that an upload must reach on average after the first 30 s")
+    media_min_rate: int = Field(
+        512, ge=0, le=1 << 30, description="bytes a second that an upload must reach on average after the first 30 s"
+    )
     media_keepalive: Seconds = Field(75.0, description="seconds that an idle connection is kept")
     media_drain: Seconds = Field(30.0, description="seconds that requests get to finish after SIGTERM")
     media_log_level: str = Field("info", pattern="(?i)^(debug|info|warning|error)$", description="debug, info, warning or error")
@@ -156,7 +166,9 @@ class Settings(BaseModel):
         if unknown := set(algorithms) - ALGORITHMS:
             raise ValueError(f"JWT_ALGORITHMS does not know {sorted(unknown)[0][:16]!r}; it knows {', '.join(sorted(ALGORITHMS))}")
         if len({algorithm[:2] for algorithm in algorithms}) != 1 or algorithms[0].startswith("HS") == asymmetric:
-            raise ValueError("JWT_ALGORITHMS must be of the one family that fits the key: HS… for a secret, RS…, PS…, ES… or EdDSA for a public key")
+            raise ValueError(
+                "JWT_ALGORITHMS must be of one family that fits the key: HS… for a secret, RS…, PS…, ES… or EdDSA for a key pair"
+            )
         if self.media_read_access is ReadAccess.SIGNED and not self.media_url_secrets:
             raise ValueError("MEDIA_READ_ACCESS=signed needs MEDIA_URL_SECRETS")
         if self.media_transform_access is TransformAccess.SIGNED and not self.media_url_secrets:

@@ -24,7 +24,7 @@ async def limited(body: Body, max_bytes: Callable[[], int]) -> AsyncIterator[byt
 
 
 async def paced(body: Body, idle_s: float, min_rate: int, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[bytes]:
-    """Pass *body* on; raise TooSlow when nothing comes for *idle_s* seconds, or less than *min_rate* bytes/s after a grace of 30 s."""
+    """Pass *body* on; raise TooSlow when nothing comes for *idle_s* s, or less than *min_rate* bytes/s after 30 s."""
     begun = clock()
     seen = 0
     chunks = aiter(body)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from aiohttp import web
-
 from processors.transform import Transform
+
 from proxy import keys, responses
 from proxy.assets import Assets
 from proxy.auth import Action, Tokens, require, require_right
@@ -33,7 +33,7 @@ class Gate:
     transforms: TransformAccess
 
     def admit(self, authorization: list[str], query: str, key: Key, transform: Transform) -> Terms:
-        """The terms on which the answer goes out; raises Unauthorized, Forbidden, NotFound. A wrong signature is never overlooked."""
+        """The terms of the answer; raises Unauthorized, Forbidden, NotFound. A wrong signature is never overlooked."""
         signed_until = self._signed_until(query, key, transform)
         private = self.reads is not ReadAccess.PUBLIC and signed_until is None
         if private:

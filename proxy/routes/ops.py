@@ -49,7 +49,9 @@ class HealthRoutes:
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """Prometheus' text format."""
-        return web.Response(body=self._metrics.page(), headers={"Content-Type": self._metrics.content_type, "Cache-Control": "no-store"})
+        return web.Response(
+            body=self._metrics.page(), headers={"Content-Type": self._metrics.content_type, "Cache-Control": "no-store"}
+        )
 
     async def _state(self) -> dict[str, Any]:
         parts = dict(zip(self._checks, await asyncio.gather(*map(_checked, self._checks.values())), strict=True))

@@ -31,7 +31,9 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 class UploadRoutes:
     """Takes uploads that come in one request."""
 
-    def __init__(self, ingest: Ingest, tokens: Tokens, presenter: Presenter, metrics: Metrics, idle_s: float, min_rate: int) -> None:
+    def __init__(
+        self, ingest: Ingest, tokens: Tokens, presenter: Presenter, metrics: Metrics, idle_s: float, min_rate: int
+    ) -> None:
         self._ingest = ingest
         self._tokens = tokens
         self._presenter = presenter
@@ -52,7 +54,9 @@ class UploadRoutes:
             incoming = await self._form(request)
         else:
             body = self._metered(_raw(request))
-            incoming = Incoming(body, _filename(request.query.get("filename")), request.headers.get("Content-Type"), request.content_length)
+            incoming = Incoming(
+                body, _filename(request.query.get("filename")), request.headers.get("Content-Type"), request.content_length
+            )
         asset = await self._ingest.store(principal.owner, incoming, idempotency_key)
         return private_json(self._presenter.document(asset), 201, {"Location": self._presenter.url(asset)})
 
@@ -99,7 +103,7 @@ class _Form:
         raise BadRequest("the form has no field called file")
 
     async def body_of(self, part: BodyPartReader) -> AsyncIterator[bytes]:
-        """The bytes of the file. It ends only when the whole form has been seen to be sound, so nothing is stored of a broken one."""
+        """The file's bytes. They end only when the whole form has been seen to be sound, so a broken one stores nothing."""
         with _readable():
             while chunk := await part.read_chunk(CHUNK_BYTES):
                 yield chunk

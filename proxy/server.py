@@ -12,7 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from processors.errors import MediaError
 from proxy.errors import BadRequest, TooSlow
-from proxy.middleware import Front, problem
+from proxy.middleware import PROBLEM, Front, problem
 from proxy.observe import Metrics
 
 READ_BUFFER_BYTES = 1 << 16
@@ -53,10 +53,14 @@ class Connection(RequestHandler):
         self._head_deadline = None
         if self._messages or self._current_request is not None or self.transport is None:
             return
-        answer = problem(TooSlow("the head of the request did not come to its end"), secrets.token_hex(8))
-        body = answer.body
+        body = problem(TooSlow("the head of the request did not come to its end"), secrets.token_hex(8)).body
         assert isinstance(body, bytes)
-        head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: {answer.content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        head = f"HTTP/1.1 408 Request Timeout
+Content-Type: {PROBLEM}
+Content-Length: {len(body)}
+Connection: close
+
+"
         self.transport.write(head.encode() + body)
         self._metrics.request("malformed", "4xx", self._head_timeout_s, len(body))
         self.force_close()
@@ -84,9 +88,11 @@ class Listener(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs the application with our limits; the same object serves alone and under gunicorn (whose own settings do not reach aiohttp)."""
+    """Runs the application with our limits, alone or under gunicorn (whose own settings do not reach aiohttp)."""
 
-    def __init__(self, app: web.Application, metrics: Metrics, *, head_timeout_s: float, keepalive_s: float, drain_s: float) -> None:
+    def __init__(
+        self, app: web.Application, metrics: Metrics, *, head_timeout_s: float, keepalive_s: float, drain_s: float
+    ) -> None:
         super().__init__(
             app,
             handler_cancellation=True,
