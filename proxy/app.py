@@ -61,16 +61,16 @@ class Service:
     health: HealthRoutes
 
 
-def token_maker(settings: Settings, *, may_make_secret: bool) -> tuple[Tokens, bool]:
+def token_maker(settings: Settings) -> tuple[Tokens, bool]:
     """The tokens of this deployment, and whether their secret was made by us just now or earlier.
 
-    Without JWT_SECRET or JWT_PUBLIC_KEY the secret in the data folder serves; it is made, with mode 0600, if *may_make_secret*.
+    Without JWT_SECRET or JWT_PUBLIC_KEY the secret in the data folder serves; it is made, with mode 0600, if it is not there.
     """
     key, ours = settings.jwt_public_key, False
     if settings.jwt_secret is not None:
         key = settings.jwt_secret.get_secret_value()
     if key is None:
-        key, ours = _own_secret(settings.media_data_dir / SECRET_FILE, may_make_secret), True
+        key, ours = _own_secret(settings.media_data_dir / SECRET_FILE), True
     tokens = Tokens(
         key,
         settings.algorithms,
@@ -235,14 +235,11 @@ def _max_bytes(settings: Settings) -> dict[Kind, int]:
     }
 
 
-def _own_secret(path: Path, may_make: bool) -> str:
+def _own_secret(path: Path) -> str:
     try:
         return path.read_text().strip()
     except FileNotFoundError:
-        if not may_make:
-            raise BadSettings(
-                "JWT_SECRET: is not set, and the service has not made a secret of its own yet: start it once"
-            ) from None
+        pass
     except OSError as error:
         raise BadSettings(f"MEDIA_DATA_DIR: {SECRET_FILE} in it cannot be read ({error.strerror})") from None
     secret = new_secret()

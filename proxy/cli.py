@@ -41,18 +41,17 @@ def serve(
     from proxy.run import run
 
     try:
-        run(settings, _tokens(settings, may_make_secret=True), _greet)
+        run(settings, _tokens(settings), _greet)
     except OSError as error:
-        _fail(
-            f"Cannot listen on {settings.media_host}:{settings.media_port}: {error.strerror}. Choose another with MEDIA_HOST or MEDIA_PORT."
-        )
+        where = f"{settings.media_host}:{settings.media_port}"
+        _fail(f"Cannot listen on {where}: {error.strerror}. Choose another with MEDIA_HOST or MEDIA_PORT.")
 
 
 @cli.command()
 def token(
     sub: Annotated[str, typer.Option(help="Whose token: the first part of every key of theirs.")],
     scope: Annotated[
-        str | None, typer.Option(help="Such as "media:read media:write"; without it all of one's own objects.")
+        str | None, typer.Option(help="Such as 'media:read media:write'; without it all of one's own objects.")
     ] = None,
     expires: Annotated[int, typer.Option(min=1, help="Seconds that it holds.")] = MINTED_LIFETIME_S,
 ) -> None:
@@ -62,7 +61,7 @@ def token(
         _fail("JWT_PUBLIC_KEY is set, so tokens come from whoever has the private key: this program cannot mint them.")
     if expires > settings.jwt_max_lifetime:
         _fail(f"The service takes tokens of at most {settings.jwt_max_lifetime:g} seconds (JWT_MAX_LIFETIME): lower --expires.")
-    tokens, _ = _tokens(settings, may_make_secret=True)
+    tokens, _ = _tokens(settings)
     try:
         print(tokens.mint(sub, scope, expires))
     except ValueError as error:
@@ -83,12 +82,12 @@ def _settings(options: dict[str, str]) -> Settings:
         _fail(f"The configuration is not usable. {error}")
 
 
-def _tokens(settings: Settings, *, may_make_secret: bool) -> tuple[Tokens, bool]:
+def _tokens(settings: Settings) -> tuple[Tokens, bool]:
     from proxy.app import token_maker
     from proxy.settings import BadSettings
 
     try:
-        return token_maker(settings, may_make_secret=may_make_secret)
+        return token_maker(settings)
     except BadSettings as error:
         _fail(str(error))
 

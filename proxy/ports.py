@@ -37,7 +37,7 @@ class ObjectMeta:
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """A part of an object, like a slice: ``(0, 10)`` the first ten bytes, ``(5, None)`` all from 5, ``(-5, None)`` the last five."""
+    """A part of an object, like a slice: ``(0, 10)`` the first ten, ``(5, None)`` all from 5, ``(-5, None)`` the last five."""
 
     start: int
     stop: int | None = None

@@ -55,12 +55,9 @@ class Connection(RequestHandler):
             return
         body = problem(TooSlow("the head of the request did not come to its end"), secrets.token_hex(8)).body
         assert isinstance(body, bytes)
-        head = f"HTTP/1.1 408 Request Timeout
-Content-Type: {PROBLEM}
-Content-Length: {len(body)}
-Connection: close
-
-"
+        head = (
+            f"HTTP/1.1 408 Request Timeout\r\nContent-Type: {PROBLEM}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
         self.transport.write(head.encode() + body)
         self._metrics.request("malformed", "4xx", self._head_timeout_s, len(body))
         self.force_close()

@@ -27,7 +27,7 @@ const TYPE_NAMES = { "audio/mpeg": "MP3", "audio/mp4": "M4A", "video/quicktime":
 
 /** "JPEG" of image/jpeg, "MP4" of video/mp4. */
 export function typeName(contentType) {
-  if (contentType in TYPE_NAMES) return TYPE_NAMES[contentType];
+  if (Object.hasOwn(TYPE_NAMES, contentType)) return TYPE_NAMES[contentType];
   const name = contentType.split(";")[0].split("/").pop().replace(/^x-/, "").replace(/\+.*$/, "");
   return name.length > 12 ? "File" : name.toUpperCase();
 }

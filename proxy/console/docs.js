@@ -1,0 +1,44 @@
+// Writes the reference page from the API's own description, so that the two cannot differ.
+
+const METHODS = ["get", "head", "post", "put", "patch", "delete"];
+
+function element(name, text = "", ...children) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  made.append(...children);
+  return made;
+}
+
+function terms(pairs) {
+  const list = element("dl");
+  for (const [term, about] of pairs) {
+    list.append(element("dt", "", element("code", term)), element("dd", about));
+  }
+  return list;
+}
+
+function operation(path, method, described, shared) {
+  const heading = element("h2");
+  const verb = element("span", method.toUpperCase());
+  verb.className = "method";
+  heading.append(verb, element("code", path));
+  const section = element("section", "", heading, element("p", described.summary));
+  section.id = described.operationId;
+  if (described.description) section.append(element("p", described.description));
+  const parameters = [...shared, ...(described.parameters ?? [])];
+  if (parameters.length) section.append(terms(parameters.map((each) => [each.name, each.description ?? ""])));
+  section.append(terms(Object.entries(described.responses).map(([status, each]) => [status, each.description ?? "A problem document."])));
+  return section;
+}
+
+async function show(main) {
+  const answer = await fetch("/api/openapi.json");
+  const description = await answer.json();
+  const sections = Object.entries(description.paths).flatMap(([path, item]) =>
+    METHODS.filter((method) => item[method]).map((method) => operation(path, method, item[method], item.parameters ?? [])),
+  );
+  main.replaceChildren(element("p", description.info.description), ...sections);
+}
+
+const main = document.querySelector("#reference");
+show(main).catch(() => main.replaceChildren(element("p", "The description cannot be read now. Reload the page to try again.")));
