@@ -28,14 +28,7 @@ UNFINISHED = VENV / ".unfinished"
 """There while we install, so that a kill at any moment is seen by the next run."""
 
 EXTRAS = {"serve": frozenset[str](), "test": frozenset({"test"}), "check": frozenset({"test", "dev"})}
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # Prints the version of libvips, and whether it is the one that the pyvips-binary wheel brought: the bytes of the module that
 # was imported are those that the wheel lists.
@@ -188,10 +181,10 @@ def provide_browser() -> None:
         chromium = [*apt, "install", "--yes", "--no-install-recommends", "chromium"]
         if succeeds(*chromium) or (succeeds(*apt, "update") and succeeds(*chromium)):
             return
-    advice = "There is no Chromium for the tests of the page: install your system's chromium package."
+    advice = "The tests of the page need Chromium, which is not here: install your system's package of it."
     if os.environ.get("CI") == "true":
         raise Failure(advice)
-    say(f"{advice} They are skipped.")
+    say(f"{advice} Until then they are skipped.")
 
 
 def succeeds(*command: str | Path, cwd: Path | None = None) -> bool:
