@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import structlog
 from processors.transform import PIPELINE_REVISION, Transform
@@ -21,6 +22,7 @@ from proxy.ports import Backend, ObjectMeta, ObjectReader, Rendered, Renderer
 
 META_TTL_S = 5.0
 META_ENTRIES = 20_000
+NAMES = 8_192
 REFUSAL_TTL_S = 60.0
 REFUSAL_ENTRIES = 2_000
 ERRANDS = 64
@@ -79,9 +81,7 @@ class Delivery:
     async def rendition(self, key: Key, transform: Transform, accept: str, wanted: Wanted) -> Opened:
         """What *transform* makes of the object; raises as `original` does, and Unsupported, Corrupt, TooCostly or Busy."""
         meta = self._metas.get(key) or await self.meta(key)
-        settled = transform.settled(meta.content_type, accept)
-        name = keys.variant(key, meta.etag, settled.canonical, PIPELINE_REVISION)
-        version = Version(ETag(name[-32:], weak=True), meta.modified, meta.etag)
+        settled, name, version = _named(meta, transform, accept if transform.varies else "")
         wanted.check(version)
         rendered = self._cache.get(name)
         if rendered is not None:
@@ -91,12 +91,8 @@ class Delivery:
             if refused is not None:
                 raise refused
             rendered = await self._flights.join(name, lambda: self._fetch(meta, settled, name))
-        reader = ObjectReader(
-            ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified),
-            _whole(rendered.data),
-            data=rendered.data,
-        )
-        return Opened(reader, version, rendered.degraded)
+        made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
+        return Opened(ObjectReader(made, _whole(rendered.data), data=rendered.data), version, rendered.degraded)
 
     async def meta(self, key: Key) -> ObjectMeta:
         """What the store knows of *key*, at most some seconds old and never older than a change made through this process."""
@@ -171,6 +167,14 @@ class Delivery:
             return (await self._backend.head(meta.key)).etag == meta.etag
         except NotFound:
             return False
+
+
+@lru_cache(NAMES)
+def _named(meta: ObjectMeta, transform: Transform, accept: str) -> tuple[Transform, Key, Version]:
+    # The name of a rendition is its digest; the same few are asked for again and again.
+    settled = transform.settled(meta.content_type, accept)
+    name = keys.variant(meta.key, meta.etag, settled.canonical, PIPELINE_REVISION)
+    return settled, name, Version(ETag(name[-32:], weak=True), meta.modified, meta.etag)
 
 
 def _version(meta: ObjectMeta) -> Version:

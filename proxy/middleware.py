@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -86,13 +87,13 @@ class Front:
     ) -> None:
         route = request.match_info.route.name or "other"
         status = 0 if response is None else response.status
-        sent = 0 if response is None or request.method == "HEAD" else response.body_length or response.content_length or 0
+        sent = 0 if response is None or request.method == "HEAD" else response.content_length or 0
         self._metrics.request(route, f"{status // 100}xx" if status else "gone", seconds, sent)
         line = {
             "id": request_id,
             "route": route,
             "method": request.method,
-            "path": request.path[:200],
+            "path": request.raw_path.partition("?")[0][:200],
             "status": status,
             "bytes": sent,
         }
@@ -134,10 +135,15 @@ def _translated(error: Exception) -> MediaError:
     return MediaError()
 
 
+@lru_cache(1024)
+def _is_host(host: str) -> bool:
+    return _HOST.fullmatch(host) is not None
+
+
 def _check_protocol(request: web.Request) -> None:
     # aiohttp (3.14.5) lets HTTP/0.9 and 2.0 request lines and a Host such as a/x@evil pass.
     if request.version not in {HttpVersion10, HttpVersion11}:
         raise BadRequest("this server speaks HTTP/1.1")
     host = request.headers.get("Host")
-    if (host is None and request.version == HttpVersion11) or (host is not None and not _HOST.fullmatch(host)):
+    if (host is None and request.version == HttpVersion11) or (host is not None and not _is_host(host)):
         raise BadRequest("the Host header is not valid")

@@ -6,18 +6,20 @@ import asyncio
 import re
 from dataclasses import dataclass
 from email.utils import format_datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from aiohttp import web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from processors.formats import Kind
 
 from processors import formats
 from proxy.conditions import Version, Wanted
 from proxy.delivery import Opened
-from proxy.ports import ObjectReader
+from proxy.ports import ObjectMeta, ObjectReader
 
 DAY_S = 86_400
+REMEMBERED = 8_192
 FRESH = f"max-age={DAY_S}, stale-while-revalidate={7 * DAY_S}, stale-if-error={7 * DAY_S}"
 IMMUTABLE = f"max-age={365 * DAY_S}, immutable"
 SENDFILE_WINDOW = 1 << 20
@@ -45,16 +47,16 @@ def wanted(request: web.Request) -> Wanted:
     return Wanted.of(request.method, request.headers)
 
 
-def media_headers(opened: Opened, terms: Terms) -> CIMultiDict[str]:
+@lru_cache(REMEMBERED)
+def media_headers(meta: ObjectMeta, version: Version, degraded: tuple[str, ...], terms: Terms) -> CIMultiDictProxy[str]:
     """The headers of a 200 and a 206, but for those that speak of the range."""
-    meta = opened.reader.meta
-    headers = version_headers(opened.version, terms)
+    headers = version_headers(version, terms)
     headers["Content-Type"] = meta.content_type
-    if opened.degraded:
-        headers["X-Media-Degraded"] = ", ".join(opened.degraded)
+    if degraded:
+        headers["X-Media-Degraded"] = ", ".join(degraded)
     if terms.download is not None or not _is_inert(meta.content_type):
         headers["Content-Disposition"] = disposition(terms.download or str(meta.key).rpartition("/")[2])
-    return headers
+    return CIMultiDictProxy(headers)
 
 
 def version_headers(version: Version, terms: Terms) -> CIMultiDict[str]:
@@ -98,7 +100,7 @@ async def send(request: web.Request, opened: Opened, terms: Terms, idle_s: float
     connection open and let the next answer become part of this body, or end a truncated one cleanly.
     """
     reader = opened.reader
-    headers = media_headers(opened, terms)
+    headers = CIMultiDict(media_headers(reader.meta, opened.version, opened.degraded, terms))
     if reader.data is not None:
         headers["Accept-Ranges"] = "none"
         if request.method == "HEAD":

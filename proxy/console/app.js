@@ -56,7 +56,7 @@ function signIn(text) {
   byId("token").value = "";
   showToken(false);
   announce(`Signed in as ${session.subject}.`);
-  byId("files").focus();
+  byId("choose").focus();
 }
 
 function showToken(shown) {
@@ -93,6 +93,7 @@ function wireFiles() {
     take([...input.files]);
     input.value = ""; // or the same file could not be chosen again
   });
+  byId("choose").addEventListener("click", () => input.click()); // a bare file input opens for Space but not for Enter in Chromium
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (files.length === 0) return;

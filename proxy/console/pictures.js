@@ -15,7 +15,7 @@ export function kind(asset) {
 export function srcset(asset) {
   const enough = WIDTHS.findIndex((width) => width >= (asset.width ?? Infinity));
   const widths = enough < 0 ? WIDTHS : WIDTHS.slice(0, enough + 1);
-  return widths.map((width) => `${thumbnail(asset, width)} ${width}w`).join(", ");
+  return widths.map((width) => `${thumbnail(asset, width)} ${Math.min(width, asset.width ?? width)}w`).join(", ");
 }
 
 const thumbnail = (asset, width) => mediaPath(asset.key, { w: String(width), format: "auto" });

@@ -161,14 +161,14 @@ export class Uploads {
     item.row.remove();
     this.#items.splice(this.#items.indexOf(item), 1);
     this.#summarize();
-    (next ?? byId("files")).focus();
+    (next ?? byId("choose")).focus();
   }
 
   #clearFinished() {
     for (const item of this.#items.filter((each) => each.state === "done" || each.state === "cancelled")) item.row.remove();
     this.#items = this.#items.filter((item) => item.row.isConnected);
     this.#summarize();
-    byId("files").focus();
+    byId("choose").focus();
   }
 
   #summarize() {
