@@ -13,9 +13,9 @@ from typing import Any
 
 import aiohttp_cors
 from aiohttp import web
+
 from processors.formats import Kind
 from processors.pool import Pool
-
 from processors.values import Limits
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend

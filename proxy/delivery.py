@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import structlog
-from processors.transform import PIPELINE_REVISION, Transform
 
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
+from processors.transform import PIPELINE_REVISION, Transform
 from proxy import keys
 from proxy.cache import ByteCache, FreshCache
 from proxy.conditions import ETag, Version, Wanted

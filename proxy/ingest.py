@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
-from processors.formats import Format, Kind
 
 from processors import formats
 from processors.errors import MediaError, Unsupported
+from processors.formats import Format, Kind
 from proxy import keys, streams
 from proxy.errors import Conflict, IdempotencyReused, TooLarge
 from proxy.observe import Metrics
@@ -50,8 +50,8 @@ class Ingest:
 
     def max_bytes_of(self, claimed_type: str | None) -> int:
         """The most that a body may have whose sender says it is *claimed_type*."""
-        kind = formats.claimed_kind(claimed_type)
-        return self._limits[kind] if kind in self._limits else self.max_bytes
+        claimed = formats.claimed_kind(claimed_type)
+        return self.max_bytes if claimed is None else self._limits.get(claimed, self.max_bytes)
 
     async def store(self, owner: str, incoming: Incoming, idempotency_key: str | None = None) -> Asset:
         """Store the body under a minted key and record it; durable on return, and nothing is left of it when this raises.
@@ -79,7 +79,8 @@ class Ingest:
             head, body = await streams.peek(streams.limited(incoming.body, lambda: limit), formats.HEAD_BYTES)
             format = formats.sniff(head)
             kind = str(format.kind)
-            _agree(format, incoming.claimed_type)
+            if not formats.agree(format, incoming.claimed_type):
+                raise Unsupported(f"the body is {format.mime}, which is not what its Content-Type says")
             limit = self._limits[format.kind]
             if (incoming.length or 0) > limit:
                 raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
@@ -132,9 +133,3 @@ class Ingest:
         if digest.hex != earlier.sha256:
             raise IdempotencyReused("this Idempotency-Key was used for other bytes: send a new one")
         return earlier
-
-
-def _agree(format: Format, claimed_type: str | None) -> None:
-    claimed = formats.claimed_kind(claimed_type)
-    if claimed is not None and claimed != format.kind:
-        raise Unsupported(f"the body is {format.mime}, which is not what its Content-Type says")

@@ -61,63 +61,64 @@ class Front:
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer *request* and write its one line."""
         begun = time.perf_counter()
-        request_id = request[REQUEST_ID] = secrets.token_hex(8)
+        request[REQUEST_ID] = secrets.token_hex(8)
+        route = "other"
         failure: BaseException | None = None
         response: web.StreamResponse | None = None
         try:
             _check_protocol(request)
-            response = await self._handler(request)
+            try:
+                response = await self._handler(request)
+            finally:
+                route = request.match_info.route.name or "other"
         except (asyncio.CancelledError, ConnectionError) as error:
             failure = error
             raise  # the client has gone; there is nobody to tell
-        except Exception as error:
+        except Exception as error:  # here alone every failure becomes an answer
             failure = error
-            response = _refusal(request, error, request_id)
+            response = _refusal(request, route, error)
         finally:
-            self._note(request, response, failure, request_id, time.perf_counter() - begun)
+            self._note(request, route, response, failure, time.perf_counter() - begun)
         return response
 
     def _note(
         self,
         request: web.Request,
+        route: str,
         response: web.StreamResponse | None,
         failure: BaseException | None,
-        request_id: str,
         seconds: float,
     ) -> None:
-        route = request.match_info.route.name or "other"
         status = 0 if response is None else response.status
         sent = 0 if response is None or request.method == "HEAD" else response.content_length or 0
         self._metrics.request(route, f"{status // 100}xx" if status else "gone", seconds, sent)
         line = {
-            "id": request_id,
+            "id": request[REQUEST_ID],
             "route": route,
             "method": request.method,
             "path": request.raw_path.partition("?")[0][:200],
             "status": status,
             "bytes": sent,
+            "ms": round(seconds * 1000, 2),
         }
         if failure is None:
-            log.info("request", **line, ms=round(seconds * 1000, 2))
+            log.info("request", **line)
         elif isinstance(failure, MediaError) or status < 500:
-            code = failure.slug if isinstance(failure, MediaError) else type(failure).__name__
-            cause = repr(failure.__cause__)[:300] if failure.__cause__ is not None else None
-            log.info("request", **line, ms=round(seconds * 1000, 2), code=code, cause=cause)
+            cause = {} if failure.__cause__ is None else {"cause": repr(failure.__cause__)[:300]}
+            log.info("request", **line, code=failure.slug if isinstance(failure, MediaError) else type(failure).__name__, **cause)
         else:
             log.error("request.crashed", **line, exc_info=failure)
 
 
-def _refusal(request: web.Request, error: Exception, request_id: str) -> web.Response:
+def _refusal(request: web.Request, route: str, error: Exception) -> web.Response:
     if request.writer.output_size or request.transport is None:
         # A part of a body is out: only a broken connection tells the truth.
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("the answer broke off") from error
     failure = error if isinstance(error, MediaError) else _translated(error)
-    public = (
-        request.method in {"GET", "HEAD"} and "Authorization" not in request.headers and request.match_info.route.name == "media"
-    )
-    response = problem(failure, request_id, KEPT_S.get(failure.status, 0) if public else 0)
+    public = request.method in {"GET", "HEAD"} and "Authorization" not in request.headers and route == "media"
+    response = problem(failure, request[REQUEST_ID], KEPT_S.get(failure.status, 0) if public else 0)
     if not request.content.is_eof():
         response.force_close()  # what is left of the body is of no use, and may be long
     return response

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
 from processors.transform import Transform
-
 from processors.values import Inspected, Rendered
 from proxy.errors import RangeNotSatisfiable
 from proxy.keys import Key

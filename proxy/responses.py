@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
-from processors.formats import Kind
 
 from processors import formats
+from processors.formats import Kind
 from proxy.conditions import Version, Wanted
 from proxy.delivery import Opened
 from proxy.ports import ObjectMeta, ObjectReader

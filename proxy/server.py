@@ -8,16 +8,18 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.web_protocol import RequestHandler
 
 from processors.errors import MediaError
-from proxy.errors import BadRequest, TooSlow
+from proxy.errors import BadRequest, MethodNotAllowed, TooSlow
 from proxy.middleware import PROBLEM, Front, problem
 from proxy.observe import Metrics
 
 READ_BUFFER_BYTES = 1 << 16
 MAX_LINE_BYTES = 8190
 LINGERING_S = 5.0
+METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +71,9 @@ class Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of an answer is out already")
         request_id = secrets.token_hex(8)
-        failure = BadRequest("this is not valid HTTP") if status == 400 else MediaError()
+        failure: MediaError = BadRequest("this is not valid HTTP") if status == 400 else MediaError()
+        if isinstance(exc, BadHttpMethod):
+            failure = MethodNotAllowed(headers={"Allow": METHODS})
         log.info("request.malformed", id=request_id, status=failure.status, reason=type(exc).__name__)
         self._metrics.request("malformed", f"{failure.status // 100}xx", 0.0, 0)
         response = problem(failure, request_id)

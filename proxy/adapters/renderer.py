@@ -10,7 +10,6 @@ from pathlib import Path
 
 from processors.pool import Pool
 from processors.transform import Transform
-
 from processors.values import Inspected, Rendered
 from proxy.errors import Unavailable
 from proxy.ports import ObjectReader

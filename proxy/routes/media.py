@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from aiohttp import web
-from processors.transform import Transform
 
+from processors.transform import Transform
 from proxy import keys, responses
 from proxy.assets import Assets
 from proxy.auth import Action, Tokens, require, require_right
