@@ -93,7 +93,7 @@ function wireFiles() {
     take([...input.files]);
     input.value = ""; // or the same file could not be chosen again
   });
-  byId("choose").addEventListener("click", () => input.click()); // a bare file input opens for Space but not for Enter in Chromium
+  byId("choose").addEventListener("click", () => input.click());
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (files.length === 0) return;
