@@ -84,7 +84,7 @@ class Wanted:
             if self.none_match is True or any(tag.value == etag.value for tag in self.none_match):
                 raise NotModified(version)
         elif self.modified_since is not None and modified <= self.modified_since:
-            raise NotModified
+            raise NotModified(version)
 
     def span_of(self, version: Version) -> ByteRange | None:
         """The range to answer with, or None for the whole, as If-Range decides (strong comparison, RFC 9110 section 13.1.5)."""
