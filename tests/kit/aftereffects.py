@@ -76,8 +76,13 @@ class State:
     def of(cls, server: RunningServer) -> State:
         """The state of *server* now."""
         return cls(
-            frozenset(server.files()), frozenset(server.open_files()), server.connections(), server.descriptors(),
-            len(server.children()), server.rss_of_all(), frozenset(server.metrics()),
+            frozenset(server.files()),
+            frozenset(server.open_files()),
+            server.connections(),
+            server.descriptors(),
+            len(server.children()),
+            server.rss_of_all(),
+            frozenset(server.metrics()),
         )
 
 
@@ -179,10 +184,7 @@ def check_nothing_left(server: RunningServer, before: State) -> None:
 
 def own_lines(server: RunningServer, mark: int) -> list[str]:
     """The log lines after *mark* that are not about the neighbour's and the kit's own questions."""
-    return [
-        line for line in server.output.since(mark)
-        if '"/api/health/live"' not in line and '"/metrics"' not in line
-    ]
+    return [line for line in server.output.since(mark) if '"/api/health/live"' not in line and '"/metrics"' not in line]
 
 
 def check_log(server: RunningServer, mark: int, lines: int, problem: dict[str, Any] | None) -> None:

@@ -153,4 +153,3 @@ class Client:
 def media(key: str, query: str = "") -> str:
     """The path of an object."""
     return f"/api/media/{quote(key, safe='/')}" + (f"?{query}" if query else "")
-

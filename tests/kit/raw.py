@@ -221,3 +221,9 @@ class Wire:
         if not chunk:
             raise Cut(self._ahead, reset=False)
         self._ahead += chunk
+
+
+def upload_head(token: str, *lines: str) -> bytes:
+    """The head of an upload with a good token and further header *lines*, ready for its body."""
+    head = ("POST /api/upload HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {token}", *lines)
+    return "".join(f"{line}\r\n" for line in (*head, "")).encode()

@@ -36,8 +36,13 @@ class RunningServer:
     def __init__(self, folder: Path, env: Mapping[str, str | None] | None = None) -> None:
         self.data = folder / "media-data"
         given: dict[str, str | None] = {
-            "MEDIA_HOST": "127.0.0.1", "MEDIA_PORT": "0", "MEDIA_DATA_DIR": str(self.data), "JWT_SECRET": SECRET,
-            "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY), **(env or {}),
+            "MEDIA_HOST": "127.0.0.1",
+            "MEDIA_PORT": "0",
+            "MEDIA_DATA_DIR": str(self.data),
+            "JWT_SECRET": SECRET,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(REPOSITORY),
+            **(env or {}),
         }
         kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         self.env = kept | {name: value for name, value in given.items() if value is not None}
@@ -72,8 +77,13 @@ class RunningServer:
         self.output = Output()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve"], env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            [sys.executable, "-m", "proxy", "serve"],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -230,7 +240,8 @@ class RunningServer:
         """The sum of the series called *name* that carry all *labels*."""
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(
-            value for series, value in self.metrics().items()
+            value
+            for series, value in self.metrics().items()
             if series.partition("{")[0] == name and all(pair in series for pair in wanted)
         )
 
