@@ -97,9 +97,10 @@ async def test_what_the_server_refuses_is_said_at_the_file(browser: Browser, ser
         )  # fmt: skip
         await expect(page.get_by_text("3 files: 3 failed")).to_be_visible()
         await expect(row(page, "program.exe").get_by_text("This type of file is not accepted.")).to_be_visible()
-        await expect(row(page, "big.png").get_by_text("The file is too large.")).to_be_visible()
+        await expect(row(page, "big.png").get_by_text("A body of this type may have 100 KB.")).to_be_visible()
         await expect(row(page, "broken.png").get_by_text("The file is damaged.")).to_be_visible()
         assert small.client("me").assets() == []
+        await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
         await row(page, "big.png").get_by_role("button", name="Remove").click()
         await expect(row(page, "broken.png")).to_be_focused()
 

@@ -106,7 +106,7 @@ export class Uploads {
     } catch (error) {
       if (signal.aborted) return; // whoever aborted has shown why
       if (error.status === 401) this.#show(item, "signin");
-      else this.#show(item, "failed", sentence(error));
+      else this.#show(item, passing(error) ? "failed" : "refused", sentence(error));
     } finally {
       if (!signal.aborted) {
         this.#advance();
@@ -139,8 +139,8 @@ export class Uploads {
     again.textContent = label;
     again.setAttribute("aria-label", `${label}: ${name.textContent}`);
     drop.hidden = GOING.has(state);
-    if (state === "done" && document.activeElement === again) drop.focus();
-    again.hidden = state === "done";
+    if ((state === "done" || state === "refused") && document.activeElement === again) drop.focus();
+    again.hidden = state === "done" || state === "refused";
   }
 
   #cancel(item) {
@@ -177,7 +177,7 @@ export class Uploads {
       [count("signin"), "waiting for sign-in"],
       [count("queued", "sending", "checking"), "on the way"],
       [count("done"), "uploaded"],
-      [count("failed"), "failed"],
+      [count("failed", "refused"), "failed"],
       [count("cancelled"), "cancelled"],
     ].filter(([number]) => number).map(([number, what]) => `${number} ${what}`);
     const text = words.length ? `${counted(this.#items.length, "file")}: ${words.join(", ")}` : "";
@@ -186,6 +186,11 @@ export class Uploads {
     byId("clear-finished").hidden = count("done", "cancelled") === 0;
     if (this.#items.length === 0) this.#owner = null;
   }
+}
+
+/** Whether the same file may pass later: what the server says of the file itself stays true. */
+function passing({ status }) {
+  return status === 0 || [408, 409, 429].includes(status) || status >= 500;
 }
 
 /** A key no two files share. randomUUID is there only on https and on localhost. */

@@ -71,7 +71,7 @@ const SENTENCES = {
 /** What went wrong, for the reader: our sentence for the kind, then what the server says about this case. */
 export function sentence(problem) {
   const kind = SENTENCES[problem.code] ?? SENTENCES[{ 401: "unauthorized", 403: "forbidden", 413: "too-large" }[problem.status]];
-  const detail = ended(problem.detail);
+  const detail = ended(problem.detail).replace(/(\d{4,}) bytes/, (_, bytes) => size(Number(bytes)));
   if (!kind) return [ended(problem.title || "Something went wrong"), detail === ended(problem.title) ? "" : detail].join(" ").trim();
   return problem.status === 401 ? kind : `${kind} ${detail}`.trim();
 }
