@@ -16,23 +16,24 @@ MODULES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 ROUTES = {name for name in MODULES if name.startswith("proxy.routes.")}
-ADAPTERS = {name for name in MODULES if name.startswith("proxy.adapters.")}
+MIGRATIONS = {name for name in MODULES if name.startswith("proxy.migrations.")}
+ADAPTERS = MIGRATIONS | {name for name in MODULES if name.startswith("proxy.adapters.")}
+"""The migrations are the catalogue's, run by Alembic."""
 COMPOSERS = {"proxy.app", "proxy.cli"}
 LISTENING = {*ROUTES, *COMPOSERS, "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
 PURE = {"processors.errors", "processors.formats", "processors.transform", "processors.values"}
-MOST_LINES = 330
+MOST_LINES = 400
 DECODERS = {"pyvips", "PIL", "pillow_heif", "av"}
 DOORS = {
     "aiohttp": LISTENING,
     "aiohttp_cors": {"proxy.app"},
-    "aiosqlite": {"proxy.adapters.catalogue"},
-    "alembic": {"proxy.adapters.catalogue", *(name for name in MODULES if name.startswith("proxy.migrations"))},
+    "alembic": {"proxy.adapters.catalogue", *MIGRATIONS},
     "jwt": {"proxy.auth"},
     "pebble": {"processors.pool"},
     "prometheus_client": {"proxy.observe"},
     "pydantic": {"proxy.settings"},
-    "sqlalchemy": {"proxy.adapters.catalogue", *(name for name in MODULES if name.startswith("proxy.migrations"))},
+    "sqlalchemy": {"proxy.adapters.catalogue", *MIGRATIONS},
     "typer": {"proxy.cli"},
     **{decoder: {name for name in MODULES if name.startswith("processors.")} - PURE for decoder in DECODERS},
 }
@@ -124,7 +125,7 @@ def test_the_environment_is_read_by_the_command_alone() -> None:
 def test_no_module_makes_a_client_a_lock_or_the_settings_when_it_is_imported() -> None:
     live = {"Lock", "Semaphore", "Event", "Queue", "ClientSession", "create_engine", "create_async_engine", "Pool", "from_env"}
     made = set()
-    for module in MODULES:
+    for module in MODULES.keys() - MIGRATIONS:  # which Alembic runs as scripts
         for node in tree(module).body:
             value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
             if isinstance(value, ast.Call):
