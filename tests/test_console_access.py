@@ -157,7 +157,8 @@ async def test_the_page_is_readable_in_both_schemes_and_fits_a_phone(
         await choose(page, NOT_ACCEPTED, picture("tiny.png", 40, 30))
         await expect(page.get_by_text("2 files: 1 uploaded, 1 failed")).to_be_visible()
         await loaded(page)
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.viewport_size is not None
+        assert await page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
         assert await faint(page) == []
         await page.screenshot(path=SCREENSHOTS / f"{device}-{scheme}.png", full_page=True)
         assert await small_targets(page) == []
