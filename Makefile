@@ -15,8 +15,8 @@ help:
 	@echo "make serve      start the media proxy on http://127.0.0.1:10020, with its data in ./media-data"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take longer"
-	@echo "make check      lint and check types"
-	@echo "make fmt        sort imports and mend what the linter can"
+	@echo "make check      lint, see that the code is formatted, check types"
+	@echo "make fmt        format the code, and mend what the linter can"
 	@echo "make clean      remove what was installed and cached; ./media-data stays"
 
 serve:
@@ -34,11 +34,13 @@ test-slow:
 check:
 	$(call ready,check)
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check --quiet .
 	.venv/bin/mypy
 
 fmt:
 	$(call ready,check)
-	.venv/bin/ruff check --fix --select I,UP,F,RUF100,C4,SIM .
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/screenshots
