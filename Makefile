@@ -34,7 +34,7 @@ test-slow:
 check:
 	$(call ready,check)
 	.venv/bin/ruff check .
-	.venv/bin/ruff format --check --quiet .
+	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
 fmt:
