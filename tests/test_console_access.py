@@ -26,6 +26,7 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "h
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def browser() -> AsyncIterator[Browser]:
     """One Chromium for all of this module."""
+    SCREENSHOTS.mkdir(exist_ok=True)
     async with chromium() as running:
         yield running
 
@@ -145,7 +146,6 @@ async def test_the_page_is_readable_in_both_schemes_and_fits_a_phone(
     client.stored(pictures.jpeg(400, 600), filename="portrait.jpg")
     client.stored(pictures.jpeg(900, 600), filename="harbour.jpg")
     client.stored(pictures.mp3(), filename="tone.mp3")
-    SCREENSHOTS.mkdir(exist_ok=True)
     options = PHONE if device == "phone" else {}
     async with visit(color_scheme=scheme, **options) as page:
         await page.goto("/")
@@ -167,6 +167,23 @@ async def test_the_page_is_readable_in_both_schemes_and_fits_a_phone(
         assert await faint(page) == []
         assert await page.get_by_role("dialog").evaluate("d => d.scrollWidth <= d.clientWidth")
         await page.screenshot(path=SCREENSHOTS / f"{device}-{scheme}-viewer.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_reference_page_describes_every_route(visit: Visit, stranger: Client, scheme: str) -> None:
+    paths = stranger.get("/api/openapi.json").json["paths"]
+    async with visit(color_scheme=scheme, **PHONE) as page:
+        await page.goto("/docs")
+        operations = sum(len(set(item) - {"parameters"}) for item in paths.values())
+        await expect(page.get_by_role("heading", level=2)).to_have_count(operations)
+        assert set(paths) == set(await page.locator("h2 code").all_inner_texts())
+        assert await faint(page) == []
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+        await page.screenshot(path=SCREENSHOTS / f"reference-{scheme}.png")
+        await page.get_by_role("link", name="Your media").click()
+        await expect(page.get_by_role("heading", name="Upload")).to_be_visible()
+        await page.get_by_role("link", name="API reference").click()
+        await expect(page.get_by_role("heading", name="API reference")).to_be_visible()
 
 
 async def test_the_page_has_landmarks_headings_and_a_name_for_everything(visit: Visit, client: Client) -> None:

@@ -27,18 +27,23 @@ function operation(path, method, described, shared) {
   if (described.description) section.append(element("p", described.description));
   const parameters = [...shared, ...(described.parameters ?? [])];
   if (parameters.length) section.append(terms(parameters.map((each) => [each.name, each.description ?? ""])));
-  section.append(terms(Object.entries(described.responses).map(([status, each]) => [status, each.description ?? "A problem document."])));
+  section.append(terms(Object.entries(described.responses).map(([status, each]) => [status, each.description ?? "A problem document"])));
   return section;
 }
 
 async function show(main) {
-  const answer = await fetch("/api/openapi.json");
+  const answer = await fetch("api/openapi.json", { signal: AbortSignal.timeout(30_000) });
   const description = await answer.json();
   const sections = Object.entries(description.paths).flatMap(([path, item]) =>
     METHODS.filter((method) => item[method]).map((method) => operation(path, method, item[method], item.parameters ?? [])),
   );
-  main.replaceChildren(element("p", description.info.description), ...sections);
+  about.textContent = description.info.description;
+  main.append(...sections);
+  document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 
 const main = document.querySelector("#reference");
-show(main).catch(() => main.replaceChildren(element("p", "The description cannot be read now. Reload the page to try again.")));
+const about = document.querySelector("#about");
+show(main).catch(() => {
+  about.textContent = "The description cannot be read now. Reload the page to try again.";
+});
