@@ -38,10 +38,13 @@ def serve(
     options = {"MEDIA_HOST": host, "MEDIA_PORT": port, "MEDIA_DATA_DIR": data_dir}
     settings = _settings({name: str(value) for name, value in options.items() if value is not None})
     _check_libvips()
+    from proxy.errors import StartError
     from proxy.run import run
 
     try:
         run(settings, _tokens(settings), _greet)
+    except StartError as error:
+        _fail(f"{error}.")
     except OSError as error:
         where = f"{settings.media_host}:{settings.media_port}"
         _fail(f"Cannot listen on {where}: {error.strerror}. Choose another with MEDIA_HOST or MEDIA_PORT.")

@@ -142,3 +142,7 @@ class StorageFull(MediaError):
     status = 507
     slug = "storage-full"
     title = "There is no space left"
+
+
+class StartError(RuntimeError):
+    """What keeps the service from starting: no answer to a request, but one sentence for the operator that says what to do."""

@@ -49,7 +49,7 @@ class Metrics:
         if sent:
             count = self._sent.get(route)
             if count is None:
-                count = self._sent[route] = self._out.labels(route).inc  # type: ignore[assignment]
+                count = self._sent[route] = self._out.labels(route).inc
             count(sent)
 
     def received(self, route: str, size: int) -> None:

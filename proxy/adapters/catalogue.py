@@ -1,0 +1,206 @@
+"""The records, in SQL: SQLite beside the objects. Alembic's migrations make and change the tables, at start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import sqlalchemy as sql
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from proxy.errors import BadRequest, Conflict, StartError, Unavailable
+from proxy.keys import Key
+from proxy.ports import Asset, Page, State
+
+HEAD = "0001"
+"""The newest revision in proxy/migrations: a database that has it is opened without importing Alembic (11 MiB)."""
+DEADLINE_S = 10.0
+BUSY_MS = 5_000
+UNFINISHED = sql.text("state != 'ready'")
+
+metadata = sql.MetaData()
+assets = sql.Table(
+    "assets",
+    metadata,
+    sql.Column("key", sql.Text, primary_key=True),
+    sql.Column("owner", sql.Text, nullable=False),
+    sql.Column("filename", sql.Text),
+    sql.Column("content_type", sql.Text, nullable=False),
+    sql.Column("size", sql.BigInteger, nullable=False),
+    sql.Column("sha256", sql.Text, nullable=False),
+    sql.Column("etag", sql.Text, nullable=False),
+    sql.Column("created", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("store", sql.Text, nullable=False),
+    sql.Column("width", sql.Integer),
+    sql.Column("height", sql.Integer),
+    sql.Column("duration_s", sql.Float),
+    sql.Column("state", sql.Text, nullable=False),
+    sql.Column("idempotency_key", sql.Text),
+    sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
+    sql.Index("ix_assets_owner_created", "owner", "created", "key"),
+    sql.Index("ix_assets_unfinished", "state", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+)
+
+
+class SqlCatalogue:
+    """Assets in the SQLite file *path*: write-ahead log, and a commit is on the disk when it returns (synchronous=FULL)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engine: AsyncEngine | None = None
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._prepare)
+        self._engine = create_async_engine(
+            f"sqlite+aiosqlite:///{self._path}", pool_size=4, max_overflow=0, pool_timeout=DEADLINE_S
+        )
+        sql.event.listen(self._engine.sync_engine, "connect", _configure)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._engine is not None:
+            await self._engine.dispose()
+
+    async def add(self, asset: Asset) -> None:
+        """Record *asset*; raises Conflict if its key or its owner's idempotency key is taken."""
+        async with self._begun() as connection:
+            await connection.execute(assets.insert().values(_row(asset)))
+
+    async def get(self, key: Key) -> Asset | None:
+        """The record of *key* in whatever state."""
+        return await self._one(assets.select().where(assets.c.key == key))
+
+    async def find(self, owner: str, idempotency_key: str) -> Asset | None:
+        """The owner's asset that was stored under *idempotency_key*."""
+        return await self._one(assets.select().where(assets.c.owner == owner, assets.c.idempotency_key == idempotency_key))
+
+    async def mark(self, key: Key, state: State) -> None:
+        """Move the asset to *state*; a DELETED one gives its idempotency key back."""
+        values: dict[str, Any] = {"state": str(state)}
+        if state is State.DELETED:
+            values["idempotency_key"] = None
+        async with self._begun() as connection:
+            await connection.execute(assets.update().where(assets.c.key == key).values(values))
+
+    async def remove(self, key: Key) -> None:
+        """Drop the record; idempotent."""
+        async with self._begun() as connection:
+            await connection.execute(assets.delete().where(assets.c.key == key))
+
+    async def page(self, owner: str, limit: int, cursor: str | None = None) -> Page:
+        """The owner's READY assets, newest first."""
+        query = assets.select().where(assets.c.owner == owner, assets.c.state == str(State.READY))
+        if cursor is not None:
+            created, key = _position(cursor)
+            query = query.where(sql.tuple_(assets.c.created, assets.c.key) < sql.tuple_(created, key))
+        query = query.order_by(assets.c.created.desc(), assets.c.key.desc()).limit(limit + 1)
+        async with self._begun() as connection:
+            found = [_asset(row) for row in await connection.execute(query)]
+        more = len(found) > limit
+        return Page(found[:limit], _cursor(found[limit - 1]) if more else None)
+
+    async def unfinished(self) -> list[Asset]:
+        """Every asset that is not READY."""
+        async with self._begun() as connection:
+            return [_asset(row) for row in await connection.execute(assets.select().where(assets.c.state != str(State.READY)))]
+
+    async def ping(self) -> None:
+        """Raise Unavailable if the database does not answer."""
+        async with self._begun() as connection:
+            await connection.execute(sql.select(1))
+
+    async def _one(self, query: sql.Select[Any]) -> Asset | None:
+        async with self._begun() as connection:
+            row = (await connection.execute(query)).first()
+        return None if row is None else _asset(row)
+
+    @asynccontextmanager
+    async def _begun(self) -> AsyncIterator[AsyncConnection]:
+        # The one place that knows the library's failures: every use is one transaction under one deadline.
+        assert self._engine is not None
+        try:
+            async with asyncio.timeout(DEADLINE_S), self._engine.begin() as connection:
+                yield connection
+        except IntegrityError as error:
+            raise Conflict("an asset of this name or Idempotency-Key is there already") from error
+        except (SQLAlchemyError, TimeoutError) as error:
+            raise Unavailable("the catalogue does not answer") from error
+
+    def _prepare(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        try:
+            if self._revision() != HEAD:
+                _migrate(self._path)
+        except (sqlite3.DatabaseError, DBAPIError) as error:
+            raise StartError(
+                f"the catalogue {self._path.name} cannot be opened ({error}): put a backup of it in its place, "
+                "or move it away to start with an empty one (objects stay readable)"
+            ) from error
+
+    def _revision(self) -> str | None:
+        connection = sqlite3.connect(self._path, timeout=BUSY_MS / 1000)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is None:
+                return None
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            return None if row is None else str(row[0])
+        finally:
+            connection.close()
+
+
+def _configure(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in ("synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _migrate(path: Path) -> None:
+    from alembic import command  # noqa: PLC0415 - 11 MiB that only a new or old database needs
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations").replace("%", "%%"))
+    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}".replace("%", "%%"))
+    command.upgrade(config, "head")
+
+
+def _row(asset: Asset) -> dict[str, Any]:
+    row = {column.name: getattr(asset, column.name) for column in assets.columns}
+    row["created"] = int(asset.created.timestamp() * 1_000_000)
+    row["state"] = str(asset.state)
+    return row
+
+
+def _asset(row: sql.Row[Any]) -> Asset:
+    fields = dict(row._mapping)
+    fields["created"] = datetime.fromtimestamp(fields["created"] / 1_000_000, UTC)
+    fields["state"] = State(fields["state"])
+    return Asset(**fields)
+
+
+def _cursor(asset: Asset) -> str:
+    return urlsafe_b64encode(json.dumps([int(asset.created.timestamp() * 1_000_000), asset.key]).encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> tuple[int, str]:
+    try:
+        created, key = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (Base64Error, ValueError, TypeError) as error:
+        raise BadRequest("this cursor is not one of ours", param="cursor") from error
+    if type(created) is not int or not isinstance(key, str) or abs(created) > 1 << 62:
+        raise BadRequest("this cursor is not one of ours", param="cursor")
+    return created, key
