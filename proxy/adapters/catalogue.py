@@ -1,4 +1,4 @@
-"""The records, in SQL: SQLite beside the objects. Alembic's migrations make and change the tables, at start."""
+"""The records, in SQL: SQLite beside the objects. Alembic's migrations bring older tables to today's at start."""
 
 from __future__ import annotations
 
@@ -141,7 +141,10 @@ class SqlCatalogue:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         try:
-            if self._revision() != HEAD:
+            revision = self._revision()
+            if revision is None:
+                _create(self._path)
+            elif revision != HEAD:
                 _migrate(self._path)
         except (sqlite3.DatabaseError, DBAPIError) as error:
             raise StartError(
@@ -166,6 +169,16 @@ def _configure(connection: Any, record: Any) -> None:
     for pragma in ("synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _create(path: Path) -> None:
+    # A new database gets the tables as they are now, which a test holds equal to what the migrations make.
+    engine = sql.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        connection.execute(sql.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(sql.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+    engine.dispose()
 
 
 def _migrate(path: Path) -> None:
