@@ -16,11 +16,16 @@ RATE_GRACE_S = 30.0
 async def limited(body: Body, max_bytes: Callable[[], int]) -> AsyncIterator[bytes]:
     """Pass *body* on unchanged; raise TooLarge at the first byte beyond *max_bytes()*, which may be known only once it flows."""
     seen = 0
-    async for chunk in body:
-        seen += len(chunk)
+
+    def check() -> None:
         if seen > max_bytes():
             raise TooLarge(f"a body of this type may have {max_bytes()} bytes", max_bytes=max_bytes())
+
+    async for chunk in body:
+        seen += len(chunk)
+        check()
         yield chunk
+    check()  # the limit may have become known, and lower, behind the last chunk
 
 
 async def paced(body: Body, idle_s: float, min_rate: int, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[bytes]:

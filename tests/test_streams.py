@@ -27,6 +27,15 @@ async def test_a_body_at_its_limit_passes_and_one_byte_more_does_not() -> None:
         await read(streams.limited(body(b"ab", b"cde"), lambda: 4))
 
 
+async def test_a_limit_that_falls_behind_the_last_chunk_still_holds() -> None:
+    limits = [100]
+    stream = streams.limited(body(b"abcde"), lambda: limits[0])
+    assert await anext(stream) == b"abcde"
+    limits[0] = 4
+    with pytest.raises(TooLarge):
+        await anext(stream)
+
+
 @pytest.mark.parametrize("chunks", [(b"",), (b"a",), (b"a", b"b", b"cdefg", b"h"), (b"abcdefgh",)])
 async def test_peeking_takes_nothing_away(chunks: tuple[bytes, ...]) -> None:
     head, rest = await streams.peek(body(*chunks), 4)
