@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -113,11 +113,8 @@ class _Form:
                 await self._drop(other)
 
     async def _next(self) -> BodyPartReader | None:
-        try:
-            async with asyncio.timeout(self._idle_s):
-                part = await self._reader.next()
-        except TimeoutError:
-            raise TooSlow(f"nothing came for {self._idle_s:g} seconds") from None
+        async with self._in_time():
+            part = await self._reader.next()
         if part is None:
             return None
         self._parts += 1
@@ -129,10 +126,22 @@ class _Form:
         return part
 
     async def _drop(self, part: BodyPartReader) -> None:
-        while chunk := await part.read_chunk(8192):
-            self._spare -= len(chunk)
-            if self._spare < 0:
-                raise TooLarge(f"the other fields of a form may have {FORM_OVERHEAD_BYTES} bytes", max_bytes=FORM_OVERHEAD_BYTES)
+        async with self._in_time():
+            while chunk := await part.read_chunk(8192):
+                self._spare -= len(chunk)
+                if self._spare < 0:
+                    raise TooLarge(
+                        f"the other fields of a form may have {FORM_OVERHEAD_BYTES} bytes", max_bytes=FORM_OVERHEAD_BYTES
+                    )
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        # For what is small enough to come within the time that a sender may be silent.
+        try:
+            async with asyncio.timeout(self._idle_s):
+                yield
+        except TimeoutError:
+            raise TooSlow(f"a part of the form did not come within {self._idle_s:g} seconds") from None
 
 
 async def go_ahead(request: web.Request) -> None:
