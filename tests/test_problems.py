@@ -88,7 +88,7 @@ def test_malformed_http_is_400_and_ends_the_connection(server: RunningServer, ha
         bad.answer = wire.answer()
         assert bad.answer.status == 400 or what not in {"no version", "HTTP/0.9", "two Hosts", "length and chunks"}
         if "Host" not in what:
-            assert wire.ended()
+            assert wire.is_given_up(bad.answer)
 
 
 def test_nothing_is_smuggled_behind_a_malformed_request(server: RunningServer, harmless: Harmless) -> None:
@@ -116,7 +116,7 @@ def test_bad_chunks_are_400_and_leave_nothing(server: RunningServer, harmless: H
         wire.send(upload_head(server.token("chunks"), "Transfer-Encoding: chunked"))
         wire.send_what_it_takes(chunks + b"0\r\n\r\n")
         bad.answer = wire.answer()
-        assert wire.ended()
+        assert wire.is_given_up(bad.answer)
 
 
 def test_every_problem_says_where_it_is_explained(stranger: Client) -> None:

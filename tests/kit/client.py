@@ -94,7 +94,9 @@ class Client:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # refused before the body was whole: the answer is there
-                connection.request(method, path, body=body, headers={**sent, "Connection": "close"})
+                connection.request(
+                    method, path, body=body, headers={**sent, "Connection": "close"}, encode_chunked="Transfer-Encoding" in sent
+                )
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
@@ -164,6 +165,16 @@ class Wire:
             return True
         except TimeoutError:
             return False
+
+    def is_given_up(self, answer: RawAnswer) -> bool:
+        """Whether *answer* says that it was the last, and the connection ends as soon as this side has said so too."""
+        self.finish_sending()
+        usual = "close" if answer.version == "HTTP/1.0" else "keep-alive"
+        return (answer.header("Connection") or usual).lower() == "close" and self.ended()
+
+    def readable(self) -> bool:
+        """Whether something has come that is not read yet."""
+        return bool(self._ahead) or bool(select.select([self.socket], [], [], 0)[0])
 
     def silent(self, seconds: float) -> bool:
         """Whether nothing comes for *seconds* and the connection stays open."""

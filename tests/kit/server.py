@@ -60,8 +60,9 @@ class RunningServer:
         self.launch()
         line = self.output.wait_for(lambda text: re.search(r"http://127\.0\.0\.1:\d+", text) is not None, seconds=seconds)
         if line is None:
+            status = self._process.poll() if self._process is not None else None
             self.kill()
-            raise AssertionError(f"the server named no address within {seconds:g} s:\n{self.output.text[-4000:]}")
+            raise AssertionError(f"the server named no address (exit status {status}):\n{self.output.text[-4000:]}")
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         assert found is not None
         self.url, self.port = found[0], int(found[1])
