@@ -21,7 +21,7 @@ from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.renderer import PoolRenderer
 from proxy.assets import Assets
-from proxy.auth import Tokens, new_secret
+from proxy.auth import Tokens, check_key, new_secret
 from proxy.delivery import Delivery
 from proxy.ingest import Ingest
 from proxy.middleware import REQUEST_ID
@@ -71,6 +71,10 @@ def token_maker(settings: Settings) -> tuple[Tokens, bool]:
         key = settings.jwt_secret.get_secret_value()
     if key is None:
         key, ours = _own_secret(settings.media_data_dir / SECRET_FILE), True
+    try:
+        check_key(key, settings.algorithms)
+    except ValueError:
+        raise BadSettings("JWT_PUBLIC_KEY: is no public key (PEM) of the kind that JWT_ALGORITHMS asks for") from None
     tokens = Tokens(
         key,
         settings.algorithms,
@@ -160,7 +164,7 @@ def _mount(
     pages: PageRoutes,
 ) -> None:
     table: list[tuple[str, str, dict[str, Any]]] = [
-        ("media", "/api/media/{key:.*}", {"GET": media.get, "HEAD": media.get, "DELETE": media.delete}),
+        ("media", r"/api/media/{key:[\s\S]*}", {"GET": media.get, "HEAD": media.get, "DELETE": media.delete}),
         ("upload", "/api/upload", {"POST": uploads.create}),
         ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
         ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get}),

@@ -173,6 +173,15 @@ def require_right(principal: Principal | None, action: Action) -> Principal:
     return principal
 
 
+def check_key(key: str, algorithms: tuple[str, ...]) -> None:
+    """Raise ValueError if *key* is not one that the *algorithms* can verify with."""
+    for algorithm in algorithms:
+        try:
+            jwt.get_algorithm_by_name(algorithm).prepare_key(key)
+        except (jwt.PyJWTError, TypeError, NotImplementedError) as error:
+            raise ValueError(f"not a key for {algorithm}") from error
+
+
 def new_secret() -> str:
     """A secret for HS256 tokens that nobody can guess: 48 random bytes as text."""
     return secrets.token_urlsafe(48)

@@ -70,6 +70,11 @@ class Wanted:
             if_range=if_range,
         )
 
+    @property
+    def is_conditional(self) -> bool:
+        """Whether anything but the range is said."""
+        return self != Wanted(span=self.span)
+
     def check(self, version: Version) -> None:
         """Raise NotModified or PreconditionFailed in the order of RFC 9110 section 13.2.2, or return."""
         if self is ANYTHING:

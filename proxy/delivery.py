@@ -62,8 +62,10 @@ class Delivery:
     async def original(self, key: Key, wanted: Wanted) -> Opened:
         """The stored bytes, or the range of them that *wanted* asks for; raises NotModified, PreconditionFailed, NotFound."""
         span = wanted.span
-        if span is not None and wanted.if_range is not None:
-            span = wanted.span_of(_version(await self.meta(key)))
+        if span is not None and wanted.is_conditional:  # conditions come before ranges (RFC 9110 section 13.2.2)
+            version = _version(await self.meta(key))
+            wanted.check(version)
+            span = wanted.span_of(version)
         for _ in range(OVERWRITES):
             reader = await self._backend.open(key, span)
             version = _version(reader.meta)

@@ -57,6 +57,11 @@ class Front:
     def __init__(self, handler: Handler, metrics: Metrics) -> None:
         self._handler = handler
         self._metrics = metrics
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self.is_draining = False
+        """Whether connections end with their present request."""
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer *request* and write its one line."""
@@ -65,6 +70,8 @@ class Front:
         route = "other"
         failure: BaseException | None = None
         response: web.StreamResponse | None = None
+        self._under_way += 1
+        self._quiet.clear()
         try:
             _check_protocol(request)
             try:
@@ -78,8 +85,22 @@ class Front:
             failure = error
             response = _refusal(request, route, error)
         finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
             self._note(request, route, response, failure, time.perf_counter() - begun)
+        if self.is_draining:
+            response.force_close()
         return response
+
+    async def quiet(self, deadline_s: float) -> bool:
+        """Wait until no request is under way; False if *deadline_s* seconds were not enough."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _note(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from typing import Any
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from processors.errors import MediaError
 from proxy.errors import BadRequest, MethodNotAllowed, TooSlow
@@ -19,6 +20,9 @@ from proxy.observe import Metrics
 READ_BUFFER_BYTES = 1 << 16
 MAX_LINE_BYTES = 8190
 LINGERING_S = 5.0
+LAST_WORDS_S = 2.0
+"""For answers that are written already to leave, when all handlers have come to their end."""
+_REQUEST_LINE = re.compile(rb"[A-Za-z-]{1,32} [^ \r\n]{1,8190} HTTP/1\.[01]\r\n")
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 
 log = structlog.get_logger(__name__)
@@ -27,16 +31,20 @@ log = structlog.get_logger(__name__)
 class Connection(RequestHandler):
     """One connection: cuts a head that does not come to its end, and answers malformed HTTP with a problem document."""
 
-    __slots__ = ("_head_deadline", "_head_timeout_s", "_metrics")
+    __slots__ = ("_head_deadline", "_head_timeout_s", "_metrics", "_names_method")
 
     def __init__(self, *args: Any, head_timeout_s: float, metrics: Metrics, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timeout_s = head_timeout_s
         self._metrics = metrics
         self._head_deadline: asyncio.TimerHandle | None = None
+        self._names_method = False
 
     def data_received(self, data: bytes) -> None:
+        """As aiohttp does, with an eye on the clock and on what cannot be parsed."""
         super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._give_up(data)
         if self._messages or self._current_request is not None:
             self._stop_clock()
         elif self._head_deadline is None:
@@ -45,6 +53,17 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in work or waits."""
+        return self._current_request is None and not self._messages
+
+    def _give_up(self, data: bytes) -> None:
+        # The handler of a request whose body broke the parser would wait for more until its deadline (aiohttp 3.14.5).
+        self._names_method = _REQUEST_LINE.match(data) is not None
+        if self._current_request is not None and not self._current_request.content.is_eof():
+            self._current_request.content.set_exception(web.RequestPayloadError("the body is malformed"))
 
     def _stop_clock(self) -> None:
         if self._head_deadline is not None:
@@ -72,7 +91,7 @@ class Connection(RequestHandler):
             raise ConnectionError("a part of an answer is out already")
         request_id = secrets.token_hex(8)
         failure: MediaError = BadRequest("this is not valid HTTP") if status == 400 else MediaError()
-        if isinstance(exc, BadHttpMethod):
+        if isinstance(exc, BadHttpMethod) and self._names_method:
             failure = MethodNotAllowed(headers={"Allow": METHODS})
         log.info("request.malformed", id=request_id, status=failure.status, reason=type(exc).__name__)
         self._metrics.request("malformed", f"{failure.status // 100}xx", 0.0, 0)
@@ -97,7 +116,7 @@ class Runner(web.AppRunner):
         super().__init__(
             app,
             handler_cancellation=True,
-            shutdown_timeout=drain_s,
+            shutdown_timeout=LAST_WORDS_S,
             access_log=None,
             auto_decompress=False,
             read_bufsize=READ_BUFFER_BYTES,
@@ -109,12 +128,28 @@ class Runner(web.AppRunner):
             metrics=metrics,
         )
         self._metrics = metrics
+        self._drain_s = drain_s
+        self._front: Front | None = None
+
+    async def cleanup(self) -> None:
+        """Take nothing new and let requests finish, their bodies too: aiohttp's own shutdown (3.14.5) stops reading at once."""
+        for site in self.sites:
+            await site.stop()
+        if self._front is not None and self.server is not None:
+            self._front.is_draining = True
+            for connection in self.server.connections:
+                if isinstance(connection, Connection) and connection.is_idle:
+                    connection.close()
+            if not await self._front.quiet(self._drain_s):
+                log.warning("drain.cut", seconds=self._drain_s)
+        await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         assert server is not None
+        self._front = Front(server.request_handler, self._metrics)  # type: ignore[arg-type]
         return Listener(
-            Front(server.request_handler, self._metrics),  # type: ignore[arg-type]
+            self._front,  # type: ignore[arg-type]
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
             **server._kwargs,
