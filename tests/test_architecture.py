@@ -30,7 +30,7 @@ DOORS = {
     "aiohttp_cors": {"proxy.app"},
     "alembic": {"proxy.adapters.catalogue", *MIGRATIONS},
     "jwt": {"proxy.auth"},
-    "pebble": {"processors.pool"},
+    "orjson": {"proxy.observe"},
     "prometheus_client": {"proxy.observe"},
     "pydantic": {"proxy.settings"},
     "sqlalchemy": {"proxy.adapters.catalogue", *MIGRATIONS},
