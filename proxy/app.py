@@ -24,7 +24,7 @@ from proxy.assets import Assets
 from proxy.auth import Tokens, check_key, new_secret
 from proxy.delivery import Delivery
 from proxy.ingest import Ingest
-from proxy.middleware import REQUEST_ID
+from proxy.middleware import REQUEST_ID, SERVER
 from proxy.observe import Metrics
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.media import Gate, MediaRoutes
@@ -204,7 +204,7 @@ def _stamp(origins: frozenset[str]) -> Any:
 
     async def stamp(request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
-        headers["Server"] = NAME
+        headers["Server"] = SERVER
         headers["X-Request-ID"] = request[REQUEST_ID]
         if not origins or not request.path.startswith("/api/"):
             return

@@ -19,6 +19,8 @@ from processors.errors import MediaError
 from proxy.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge
 from proxy.observe import Metrics
 
+SERVER = "sav3-media-proxy"
+VERSIONS = (HttpVersion10, HttpVersion11)
 PROBLEM = "application/problem+json"
 PROBLEM_MAX_BYTES = 1024
 KEPT_S = {404: 60, 400: 10, 403: 10, 415: 10, 422: 10}
@@ -46,6 +48,7 @@ def problem(failure: MediaError, request_id: str, kept_s: int = 0) -> web.Respon
     headers = {
         "Cache-Control": f"public, max-age={kept_s}" if kept_s else "no-store",
         "X-Content-Type-Options": "nosniff",
+        "Server": SERVER,
         **failure.headers,
     }
     return web.Response(body=body, status=failure.status, headers=headers, content_type=PROBLEM)
@@ -140,7 +143,7 @@ def _refusal(request: web.Request, route: str, error: Exception) -> web.Response
     failure = error if isinstance(error, MediaError) else _translated(error)
     public = request.method in {"GET", "HEAD"} and "Authorization" not in request.headers and route == "media"
     response = problem(failure, request[REQUEST_ID], KEPT_S.get(failure.status, 0) if public else 0)
-    if not request.content.is_eof():
+    if not request.content.is_eof() or request.version not in VERSIONS:
         response.force_close()  # what is left of the body is of no use, and may be long
     return response
 
@@ -164,7 +167,7 @@ def _is_host(host: str) -> bool:
 
 def _check_protocol(request: web.Request) -> None:
     # aiohttp (3.14.5) lets HTTP/0.9 and 2.0 request lines and a Host such as a/x@evil pass.
-    if request.version not in {HttpVersion10, HttpVersion11}:
+    if request.version not in VERSIONS:
         raise BadRequest("this server speaks HTTP/1.1")
     host = request.headers.get("Host")
     if (host is None and request.version == HttpVersion11) or (host is not None and not _is_host(host)):
