@@ -180,7 +180,7 @@ def _mount(
     cors = aiohttp_cors.setup(
         app,
         defaults={
-            origin: aiohttp_cors.ResourceOptions(
+            origin: aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
                 allow_headers=ALLOWED_HEADERS,
                 expose_headers=EXPOSED_HEADERS,
                 allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),

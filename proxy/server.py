@@ -147,7 +147,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         assert server is not None
-        self._front = Front(server.request_handler, self._metrics)  # type: ignore[arg-type]
+        self._front = Front(server.request_handler, self._metrics)
         return Listener(
             self._front,  # type: ignore[arg-type]
             request_factory=server.request_factory,
