@@ -7,7 +7,7 @@ the limits is refused before a pixel is read. libvips reads what it can in strip
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,21 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image as PillowImage
 
+_LOADERS = {"jpeg": "jpegload", "png": "pngload", "gif": "gifload", "webp": "webpload", "avif": "heifload", "tiff": "tiffload"}
 ALLOWED_LOADERS = ("JpegFile", "PngFile", "NsgifFile", "WebpFile", "HeifFile", "TiffFile")
+BYTES_PER_PIXEL: Mapping[str, float] = {
+    "jpeg": 0.2,
+    "jpeg-progressive": 3.0,
+    "png": 0.2,
+    "png-interlaced": 3.0,
+    "gif": 8.0,
+    "webp": 4.0,
+    "avif": 15.5,
+    "heic": 7.4,
+    "tiff": 3.0,
+    "bmp": 10.0,
+    "ico": 10.0,
+}
 STRICT = "error"  # a truncated or damaged file is refused; a warning, as of odd metadata, is not
 JPEG_SHRINKS = (8, 4, 2)
 MAX_ICON_PIXELS = 1 << 20
@@ -96,6 +110,19 @@ def look(path: str, limits: Limits) -> Source:
         raise Corrupt("the picture has no pixels")
     check(limits, source.width * source.height, source.frames)
     return source
+
+
+def readable() -> list[str]:
+    """The formats that pictures are made of in this build."""
+    built = {name: bool(pyvips.type_find("VipsOperation", loader)) for name, loader in _LOADERS.items()}
+    return [name for name in _LOOKS if built.get(name, True)]
+
+
+def largest(limits: Limits) -> dict[str, float]:
+    """The largest picture per format, in megapixels, that the limits of pixels and memory admit."""
+    return {
+        name: round(min(limits.max_pixels, limits.budget_bytes / cost) / 1e6, 1) for name, cost in BYTES_PER_PIXEL.items()
+    }
 
 
 def check(limits: Limits, pixels: int, frames: int = 1) -> None:

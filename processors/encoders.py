@@ -17,6 +17,10 @@ INLINE_AVIF_PIXELS = 2_000_000
 """the largest AVIF that is made while somebody waits and would take WebP too"""
 
 _FORMAT_OF = {name: FORMATS["jpeg" if name == "jpg" else name] for name in ("jpg", "png", "webp", "avif", "gif")}
+_SAVERS = {
+    **{"jpg": "jpegsave_buffer", "png": "pngsave_buffer", "webp": "webpsave_buffer"},
+    **{"avif": "heifsave_buffer", "gif": "gifsave_buffer"},
+}
 _QUALITIES = {"jpg": ((1, 1), (100, 100)), "webp": ((1, 1), (80, 79), (100, 100)), "avif": ((1, 10), (80, 63), (100, 90))}
 
 
@@ -37,8 +41,8 @@ class Output:
         options: dict[str, Any] = dict(_OPTIONS[self.name])
         if self.name in _QUALITIES:
             options["Q"] = _on_scale(self.quality, _QUALITIES[self.name])
-        saver = getattr(image, f"{'heif' if self.name == 'avif' else 'jpeg' if self.name == 'jpg' else self.name}save_buffer")
-        data: bytes = saver(keep="exif" if image.get_typeof("exif-data") else "none", **options)
+        keep = "exif" if image.get_typeof("exif-data") else "none"
+        data: bytes = getattr(image, _SAVERS[self.name])(keep=keep, **options)
         return data
 
 
@@ -49,6 +53,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "avif": {"compression": "av1", "effort": 2, "bitdepth": 8},
     "gif": {"effort": 4},
 }
+
+
+def writable() -> list[str]:
+    """The formats that are made in this build."""
+    return [name for name, saver in _SAVERS.items() if pyvips.type_find("VipsOperation", saver)]
 
 
 def output(name: str, quality: int | None, *, animated: bool, alpha: bool, pixels: int) -> Output:

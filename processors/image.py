@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import pyvips
 
@@ -18,6 +19,7 @@ from processors.errors import TooCostly
 from processors.transform import Fit, Transform
 from processors.values import Inspected, Limits, Rendered
 
+Made = TypeVar("Made")
 Step = Callable[[pyvips.Image], pyvips.Image]
 ANIMATION_DROPPED = "animation-dropped"
 WHITE, CLEAR = (255, 255, 255), (0, 0, 0, 0)
@@ -72,16 +74,57 @@ def _sides(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def inspected(source: Source, limits: Limits, *, whole: bool) -> Inspected:
-    """What the file is, by its header; *whole* decodes all of it once, so that what passes can be rendered later."""
+@dataclass(frozen=True, slots=True)
+class Work(Generic[Made]):
+    """One job, decided by the file's header. *run* does it, and *estimate_bytes* is the memory that it then takes at its peak."""
+
+    estimate_bytes: int
+    run: Callable[[], Made]
+
+
+def prepare() -> None:
+    """Make this process ready for files from anybody."""
+    decoders.prepare()
+
+
+def capabilities(limits: Limits) -> dict[str, Any]:
+    """What this build can do: libvips' version, formats in and out, the largest picture per format in megapixels."""
+    return {
+        "libvips": ".".join(str(pyvips.version(part)) for part in range(3)),
+        "reads": decoders.readable(),
+        "writes": encoders.writable(),
+        "largestMegapixels": decoders.largest(limits),
+    }
+
+
+def inspect(path: str, limits: Limits, whole: bool) -> Inspected:
+    """What the file is, by its header; *whole* decodes all of it once, so that what passes can be rendered later.
+
+    Raises Unsupported, Corrupt, TooCostly.
+    """
+    return inspecting(path, limits, whole=whole).run()
+
+
+def render(path: str, transform_text: str, limits: Limits) -> Rendered:
+    """What a settled transform makes of the file; raises Unsupported, Corrupt, TooCostly."""
+    return rendering(path, transform_text, limits).run()
+
+
+def inspecting(path: str, limits: Limits, *, whole: bool) -> Work[Inspected]:
+    """The look into a file; raises Unsupported, Corrupt, TooCostly."""
+    source = decoders.look(path, limits)
     width, height = source.shown_size
     frames, _ = _frames(source, limits)
     estimate = decoding_bytes(source)
     admit(estimate, limits)
-    if whole:
-        with translated():
-            source.load(source.shrink(min(source.width, source.height)), frames).avg()
-    return Inspected(source.format.name, width, height, source.frames, source.alpha, None, estimate)
+
+    def run() -> Inspected:
+        if whole:
+            with translated():
+                source.load(source.shrink(min(source.width, source.height)), frames).avg()
+        return Inspected(source.format.name, width, height, source.frames, source.alpha, None, estimate)
+
+    return Work(estimate if whole else 0, run)
 
 
 def admit(estimate: int, limits: Limits) -> None:
@@ -128,33 +171,32 @@ class Job:
         return colour if self.output.format.alpha else _over_white(colour)
 
 
-def prepared(path: str, transform_text: str, limits: Limits) -> Job:
-    """Look at the file's header and decide; raises what `decoders.look` does, and Unsupported for sound and documents."""
+def rendering(path: str, transform_text: str, limits: Limits) -> Work[Rendered]:
+    """The rendition of a file; raises Unsupported (also for sound and documents), Corrupt, TooCostly."""
     transform = Transform.restore(transform_text)
     source = decoders.look(path, limits)
     frames, is_cut = _frames(source, limits)
     plan = planned(source.shown_size, transform, limits.max_side_px)
-    wanted = transform.format or "plain"
-    animated = source.frames > 1
     output = encoders.output(
-        wanted, transform.quality, animated=animated, alpha=_stays_clear(source, transform), pixels=plan.box[0] * plan.box[1]
+        transform.format or "plain",
+        transform.quality,
+        animated=source.frames > 1,
+        alpha=_stays_clear(source, transform),
+        pixels=plan.box[0] * plan.box[1],
     )
     if not output.format.animates:
         frames, is_cut = 1, False
     job = Job(source, transform, plan, output, frames, (ANIMATION_DROPPED,) if is_cut else ())
     admit(job.estimate_bytes, limits)
-    return job
+    return Work(job.estimate_bytes, lambda: _rendered(job))
 
 
-def render(job: Job) -> Rendered:
-    """The rendition; raises Corrupt."""
+def _rendered(job: Job) -> Rendered:
     with translated():
         strip = job.source.load(_shrink(job), job.frames)
         image = _one(strip, job) if job.frames == 1 else _all(strip, job)
-        image = encoders.stripped(image, job.source.rights)
-        data = job.output.encode(image)
-    width, height = job.plan.box
-    return Rendered(data, job.output.format.mime, width, height, job.degraded)
+        data = job.output.encode(encoders.stripped(image, job.source.rights))
+    return Rendered(data, job.output.format.mime, *job.plan.box, job.degraded)
 
 
 def _stays_clear(source: Source, transform: Transform) -> bool:
