@@ -88,7 +88,7 @@ async def test_a_file_can_be_dropped_anywhere_and_its_hostile_name_stays_text(vi
 
 
 async def test_what_the_server_refuses_is_said_at_the_file(browser: Browser, serve: Serve) -> None:
-    small = serve(MEDIA_MAX_BYTES_IMAGE="100000")
+    small = serve(MEDIA_MAX_BYTES_IMAGE="96K")
     async with opened(browser, small.url) as page:
         await sign_in(page, small.client("me"))
         await choose(
@@ -97,7 +97,7 @@ async def test_what_the_server_refuses_is_said_at_the_file(browser: Browser, ser
         )  # fmt: skip
         await expect(page.get_by_text("3 files: 3 failed")).to_be_visible()
         await expect(row(page, "program.exe").get_by_text("This type of file is not accepted.")).to_be_visible()
-        await expect(row(page, "big.png").get_by_text("A body of this type may have 100 KB.")).to_be_visible()
+        await expect(row(page, "big.png").get_by_text("A body of this type may have 96 KiB.")).to_be_visible()
         await expect(row(page, "broken.png").get_by_text("The file is damaged.")).to_be_visible()
         assert small.client("me").assets() == []
         await expect(page.get_by_role("button", name="Try again")).to_have_count(0)

@@ -1,13 +1,13 @@
 // The words of the page: sizes, facts and failures, as sentences for the reader.
 
-const UNITS = ["B", "KB", "MB", "GB", "TB"];
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"]; // as limits are set and documented;
 
-/** *bytes* in three digits at most: "812 B", "3.4 MB". */
+/** *bytes* in three digits at most: "812 B", "3.4 MiB". */
 export function size(bytes) {
   let value = bytes;
   let unit = 0;
   while (value >= 999.5 && unit < UNITS.length - 1) {
-    value /= 1000;
+    value /= 1024;
     unit += 1;
   }
   const digits = unit === 0 || value >= 99.95 ? 0 : 1;
