@@ -21,6 +21,7 @@ from tests.conftest import Harmless
 from tests.kit.aftereffects import harmless as after
 from tests.kit.client import Answer, Client, media
 from tests.kit.server import SECRET, RunningServer
+from tests.kit.waiting import until
 
 URL_SECRET = "0123456789abcdef-an-url-secret-of-32-bytes-and-more"
 
@@ -293,6 +294,9 @@ def test_owner_mode_shows_objects_to_their_owner_alone(asymmetric: RunningServer
     assert own.status == 200
     assert own.headers["Cache-Control"].startswith("private")
     assert client("boss", scope="media:admin").get(path).status == 200
+    kept = len(asymmetric.files())
+    assert mine.get(f"{path}?w=10").status == 200
+    assert until(lambda: len(asymmetric.files()) > kept), "the rendition was not stored"
     for query in ("", "?w=10"):
         assert mine.get(path + query).status == 200
         with after(asymmetric, 401) as bad:

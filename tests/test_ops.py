@@ -18,7 +18,7 @@ import pytest
 from tests import pictures
 from tests.kit.client import Client, media
 from tests.kit.files import padded
-from tests.kit.raw import Cut
+from tests.kit.raw import Cut, upload_head
 from tests.kit.server import REPOSITORY, SECRET, RunningServer
 from tests.kit.waiting import until
 
@@ -200,22 +200,17 @@ def test_it_answers_soon_and_idles_in_little_memory(serve: Callable[..., Running
 def test_sigterm_lets_an_upload_finish_and_takes_no_new_one(serve: Callable[..., RunningServer]) -> None:
     server = serve()
     data = padded(pictures.jpeg(8, 8), 200_000)
-    wire = server.wire()
-    wire.request(
-        "POST",
-        "/api/upload",
-        {"Authorization": f"Bearer {server.token('me')}", "Content-Length": str(len(data)), "Expect": "100-continue"},
-    )
-    assert wire.interim() == 100
-    wire.send(data[:100_000])
-    idle = server.wire()
-    idle.request("GET", "/api/health/live").answer()
-    server.terminate()
-    assert server.output.wait_for(lambda line: "drain" in line) is not None
-    assert until(lambda: refused(server)), "new connections are still taken"
-    answer = wire.send(data[100_000:]).answer()
-    assert answer.status == 201
-    assert idle.ended(), "an idle connection kept the server up"
+    with server.wire() as wire, server.wire() as idle:
+        wire.send(upload_head(server.token("me"), f"Content-Length: {len(data)}", "Expect: 100-continue"))
+        assert wire.interim() == 100
+        wire.send(data[:100_000])
+        idle.request("GET", "/api/health/live").answer()
+        server.terminate()
+        assert server.output.wait_for(lambda line: "drain" in line) is not None
+        assert until(lambda: refused(server)), "new connections are still taken"
+        answer = wire.send(data[100_000:]).answer()
+        assert answer.status == 201
+        assert idle.ended(), "an idle connection kept the server up"
     assert server.wait() == 0
     assert json.loads(answer.body)["size"] == len(data)
     server.start()
@@ -234,18 +229,13 @@ def refused(server: RunningServer) -> bool:
 
 def test_an_upload_that_does_not_finish_within_the_drain_leaves_nothing(serve: Callable[..., RunningServer]) -> None:
     server = serve(MEDIA_DRAIN="1")
-    wire = server.wire()
-    wire.request(
-        "POST",
-        "/api/upload",
-        {"Authorization": f"Bearer {server.token('me')}", "Content-Length": "100000", "Expect": "100-continue"},
-    )
-    assert wire.interim() == 100
-    wire.send(padded(pictures.jpeg(8, 8), 100_000)[:50_000])
-    begun = time.monotonic()
-    assert server.stop() == 0
-    assert time.monotonic() - begun < 6
-    wire.close()
+    with server.wire() as wire:
+        wire.send(upload_head(server.token("me"), "Content-Length: 100000", "Expect: 100-continue"))
+        assert wire.interim() == 100
+        wire.send(padded(pictures.jpeg(8, 8), 100_000)[:50_000])
+        begun = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun < 6
     assert not [name for name in server.files() if (server.data / name).stat().st_size > 1000]
     server.start()
     assert server.client("me").assets() == []

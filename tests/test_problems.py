@@ -107,7 +107,6 @@ def test_nothing_is_smuggled_behind_a_malformed_request(server: RunningServer, h
         b"-1\r\n",
         b"5;a=b\nhello\r\n",
         b"5\r\nhelloXX0\r\n\r\n",
-        b"ffffffffffffffffff\r\n",
         b"5\nhello\r\n0\r\n\r\n",
     ],
 )

@@ -69,7 +69,7 @@ def test_an_object_whose_file_is_gone_is_no_empty_answer(short: RunningServer) -
 def test_a_reader_that_stalls_is_cut_and_frees_what_it_held(short: RunningServer) -> None:
     data = padded(pictures.jpeg(8, 8), 20 << 20)
     path = media(short.client("stall").stored(data)["key"])
-    with harmless(short, None):
+    with harmless(short, None, lines=8):
         wires = [short.wire(receive_buffer=4096) for _ in range(8)]
         for wire in wires:
             wire.request("GET", path).read_slowly(1000, 5)

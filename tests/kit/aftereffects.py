@@ -74,7 +74,8 @@ class State:
 
     @classmethod
     def of(cls, server: RunningServer) -> State:
-        """The state of *server* now."""
+        """The state of *server* now, once what earlier requests left to be done behind their answers is done."""
+        server.settle()
         return cls(
             frozenset(server.files()),
             frozenset(server.open_files()),

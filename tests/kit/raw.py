@@ -48,7 +48,11 @@ class Wire:
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout_s)
-        self.socket.connect((host, port))
+        try:
+            self.socket.connect((host, port))
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._ahead = b""
 
@@ -167,10 +171,10 @@ class Wire:
             return False
 
     def is_given_up(self, answer: RawAnswer) -> bool:
-        """Whether *answer* says that it was the last, and the connection ends as soon as this side has said so too."""
-        self.finish_sending()
-        usual = "close" if answer.version == "HTTP/1.0" else "keep-alive"
-        return (answer.header("Connection") or usual).lower() == "close" and self.ended()
+        """Whether *answer* was the last: it says so and the connection ends when this side is done too, or it ends at once."""
+        if (answer.header("Connection") or "").lower() == "close":
+            self.finish_sending()
+        return self.ended()
 
     def readable(self) -> bool:
         """Whether something has come that is not read yet."""

@@ -26,6 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 SECRET = "a test secret that is long enough for HS256, no more"
 START_S = 20.0
 STOP_S = 35.0
+STEADY_S = 0.15
 CATALOGUE = re.compile(r"\.(db|sqlite3?)(-wal|-shm|-journal)?$|(^|/)(\.lock|lock|jwt-secret|jwt\.secret|secret)$")
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 
@@ -51,6 +52,7 @@ class RunningServer:
         self.output = Output()
         self.url = ""
         self.port = 0
+        self._made = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -62,14 +64,14 @@ class RunningServer:
         if line is None:
             status = self._process.poll() if self._process is not None else None
             self.kill()
-            raise AssertionError(f"the server named no address (exit status {status}):\n{self.output.text[-4000:]}")
+            raise AssertionError(f"the server named no address (exit status {status}):\n{self.output.text[-1500:]}")
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         assert found is not None
         self.url, self.port = found[0], int(found[1])
         ready = until(self._answers, seconds)
         if not ready:
             self.kill()
-            raise AssertionError(f"the server named its address and did not answer:\n{self.output.text[-4000:]}")
+            raise AssertionError(f"the server named its address and did not answer:\n{self.output.text[-1500:]}")
         return self
 
     def launch(self) -> None:
@@ -94,7 +96,7 @@ class RunningServer:
     def _answers(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise AssertionError(f"the server ended with {self._process.returncode}:\n{self.output.text[-4000:]}")
+            raise AssertionError(f"the server ended with {self._process.returncode}:\n{self.output.text[-1500:]}")
         with suppress(OSError):
             return Client(self.url).get("/api/health/live").status == 200
         return False
@@ -120,7 +122,7 @@ class RunningServer:
             return self.wait()
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"the server did not end within {STOP_S:g} s after SIGTERM:\n{self.output.text[-4000:]}") from None
+            raise AssertionError(f"the server did not end within {STOP_S:g} s after SIGTERM:\n{self.output.text[-1500:]}") from None
 
     def kill(self) -> None:
         """SIGKILL to the server and to whatever it had started, as a machine that dies would."""
@@ -204,6 +206,23 @@ class RunningServer:
         for folder, _, files in os.walk(self.data):
             names.update(str(Path(folder, name).relative_to(self.data)) for name in files)
         return {name for name in names if not CATALOGUE.search(name)}
+
+    def settle(self) -> None:
+        """Wait until renditions that were made since the last call are stored, which happens behind the answers."""
+        made = self.metric("media_render_seconds_count")
+        if made != self._made:
+            self._made = made
+            before: set[str] = set()
+            steady_since = time.monotonic()
+
+            def steady() -> bool:
+                nonlocal before, steady_since
+                now = self.files()
+                if now != before:
+                    before, steady_since = now, time.monotonic()
+                return time.monotonic() - steady_since > STEADY_S
+
+            until(steady)
 
     def open_files(self) -> set[str]:
         """Names of the regular files that the HTTP process has open below its data folder, but those of the catalogue."""
