@@ -23,9 +23,11 @@ from proxy.adapters.renderer import PoolRenderer
 from proxy.assets import Assets
 from proxy.auth import Tokens, check_key, new_secret
 from proxy.delivery import Delivery
+from proxy.hot import HotAnswers
 from proxy.ingest import Ingest
-from proxy.middleware import REQUEST_ID, SERVER
+from proxy.middleware import REQUEST_ID
 from proxy.observe import Metrics
+from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.media import Gate, MediaRoutes
 from proxy.routes.ops import HealthRoutes, PageRoutes
@@ -134,11 +136,12 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             facts,
             metrics,
         )
+        hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
         app = web.Application()
         _mount(
             app,
             settings.media_cors_origins,
-            MediaRoutes(delivery, assets, gate, settings.media_idle_timeout),
+            MediaRoutes(delivery, assets, gate, hot, settings.media_idle_timeout),
             UploadRoutes(ingest, tokens, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
             AssetRoutes(assets, tokens, presenter),
             health,
@@ -147,6 +150,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         runner = Runner(
             app,
             metrics,
+            hot,
             head_timeout_s=settings.media_header_timeout,
             keepalive_s=settings.media_keepalive,
             drain_s=settings.media_drain,

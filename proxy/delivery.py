@@ -33,10 +33,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What answers a request; close *reader* when done. *degraded* names what a rendition had to leave out."""
+    """What answers a request; close *reader* when done. *name* is a rendition's, *degraded* what it had to leave out."""
 
     reader: ObjectReader
     version: Version
+    name: Key | None = None
     degraded: tuple[str, ...] = ()
 
 
@@ -94,7 +95,15 @@ class Delivery:
                 raise refused
             rendered = await self._flights.join(name, lambda: self._fetch(meta, settled, name))
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
-        return Opened(ObjectReader(made, _whole(rendered.data), data=rendered.data), version, rendered.degraded)
+        return Opened(ObjectReader(made, _whole(rendered.data), data=rendered.data), version, name, rendered.degraded)
+
+    def kept(self, key: Key, version: str, name: Key) -> Rendered | None:
+        """The rendition *name*, if it is in memory and *version* is known to be what *key* is now."""
+        meta = self._metas.get(key)
+        rendered = self._cache.get(name) if meta is not None and meta.etag == version else None
+        if rendered is not None:
+            self._metrics.cache("memory")
+        return rendered
 
     async def meta(self, key: Key) -> ObjectMeta:
         """What the store knows of *key*, at most some seconds old and never older than a change made through this process."""

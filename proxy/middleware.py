@@ -17,9 +17,10 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 
 from processors.errors import MediaError
 from proxy.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge
-from proxy.observe import Metrics
+from proxy.hot import HotAnswers
+from proxy.observe import AccessLog, Metrics
+from proxy.responses import SERVER
 
-SERVER = "sav3-media-proxy"
 VERSIONS = (HttpVersion10, HttpVersion11)
 PROBLEM = "application/problem+json"
 PROBLEM_MAX_BYTES = 1024
@@ -57,8 +58,10 @@ def problem(failure: MediaError, request_id: str, kept_s: int = 0) -> web.Respon
 class Front:
     """Stands before the application's own handler, so that the router's refusals pass here too."""
 
-    def __init__(self, handler: Handler, metrics: Metrics) -> None:
+    def __init__(self, handler: Handler, hot: HotAnswers, metrics: Metrics) -> None:
         self._handler = handler
+        self._hot = hot
+        self._log = AccessLog()
         self._metrics = metrics
         self._under_way = 0
         self._quiet = asyncio.Event()
@@ -77,10 +80,15 @@ class Front:
         self._quiet.clear()
         try:
             _check_protocol(request)
-            try:
-                response = await self._handler(request)
-            finally:
-                route = request.match_info.route.name or "other"
+            response = self._hot.answer(request)
+            if response is not None:
+                route = "media"
+                response.headers["X-Request-ID"] = request[REQUEST_ID]
+            else:
+                try:
+                    response = await self._handler(request)
+                finally:
+                    route = request.match_info.route.name or "other"
         except (asyncio.CancelledError, ConnectionError) as error:
             failure = error
             raise  # the client has gone; there is nobody to tell
@@ -126,7 +134,7 @@ class Front:
             "ms": round(seconds * 1000, 2),
         }
         if failure is None:
-            log.info("request", **line)
+            self._log.write(line)
         elif isinstance(failure, MediaError) or status < 500:
             cause = {} if failure.__cause__ is None else {"cause": repr(failure.__cause__)[:300]}
             log.info("request", **line, code=failure.slug if isinstance(failure, MediaError) else type(failure).__name__, **cause)

@@ -6,22 +6,21 @@ import asyncio
 import re
 from dataclasses import dataclass
 from email.utils import format_datetime
-from functools import lru_cache
 from urllib.parse import quote
 
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
 from processors import formats
 from processors.formats import Kind
 from proxy.conditions import Version, Wanted
 from proxy.delivery import Opened
-from proxy.ports import ObjectMeta, ObjectReader
+from proxy.ports import ObjectReader
 
 DAY_S = 86_400
-REMEMBERED = 8_192
 FRESH = f"max-age={DAY_S}, stale-while-revalidate={7 * DAY_S}, stale-if-error={7 * DAY_S}"
 IMMUTABLE = f"max-age={365 * DAY_S}, immutable"
+SERVER = "sav3-media-proxy"
 SENDFILE_WINDOW = 1 << 20
 SENDFILE_FROM = 256 << 10
 """Below this a read and a write cost less than setting sendfile up."""
@@ -47,16 +46,17 @@ def wanted(request: web.Request) -> Wanted:
     return Wanted.of(request.method, request.headers)
 
 
-@lru_cache(REMEMBERED)
-def media_headers(meta: ObjectMeta, version: Version, degraded: tuple[str, ...], terms: Terms) -> CIMultiDictProxy[str]:
-    """The headers of a 200 and a 206, but for those that speak of the range."""
-    headers = version_headers(version, terms)
+def media_headers(opened: Opened, terms: Terms) -> CIMultiDict[str]:
+    """The headers of a 200 and a 206, but for those that speak of length and range."""
+    meta = opened.reader.meta
+    headers = version_headers(opened.version, terms)
     headers["Content-Type"] = meta.content_type
-    if degraded:
-        headers["X-Media-Degraded"] = ", ".join(degraded)
+    headers["Accept-Ranges"] = "bytes" if opened.name is None else "none"
+    if opened.degraded:
+        headers["X-Media-Degraded"] = ", ".join(opened.degraded)
     if terms.download is not None or not _is_inert(meta.content_type):
         headers["Content-Disposition"] = disposition(terms.download or str(meta.key).rpartition("/")[2])
-    return CIMultiDictProxy(headers)
+    return headers
 
 
 def version_headers(version: Version, terms: Terms) -> CIMultiDict[str]:
@@ -100,15 +100,13 @@ async def send(request: web.Request, opened: Opened, terms: Terms, idle_s: float
     connection open and let the next answer become part of this body, or end a truncated one cleanly.
     """
     reader = opened.reader
-    headers = CIMultiDict(media_headers(reader.meta, opened.version, opened.degraded, terms))
+    headers = media_headers(opened, terms)
     if reader.data is not None:
-        headers["Accept-Ranges"] = "none"
         if request.method == "HEAD":
             headers["Content-Length"] = str(reader.length)
             return web.Response(headers=headers)
         return web.Response(body=reader.data, headers=headers)
     async with reader:
-        headers["Accept-Ranges"] = "bytes"
         if reader.span is not None:
             headers["Content-Range"] = f"bytes {reader.span.start}-{(reader.span.stop or 0) - 1}/{reader.meta.size}"
         response = web.StreamResponse(status=200 if reader.span is None else 206, headers=headers)

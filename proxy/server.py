@@ -14,6 +14,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from processors.errors import MediaError
 from proxy.errors import BadRequest, MethodNotAllowed, TooSlow
+from proxy.hot import HotAnswers
 from proxy.middleware import PROBLEM, Front, problem
 from proxy.observe import Metrics
 
@@ -111,7 +112,7 @@ class Runner(web.AppRunner):
     """Runs the application with our limits, alone or under gunicorn (whose own settings do not reach aiohttp)."""
 
     def __init__(
-        self, app: web.Application, metrics: Metrics, *, head_timeout_s: float, keepalive_s: float, drain_s: float
+        self, app: web.Application, metrics: Metrics, hot: HotAnswers, *, head_timeout_s: float, keepalive_s: float, drain_s: float
     ) -> None:
         super().__init__(
             app,
@@ -128,6 +129,7 @@ class Runner(web.AppRunner):
             metrics=metrics,
         )
         self._metrics = metrics
+        self._hot = hot
         self._drain_s = drain_s
         self._front: Front | None = None
 
@@ -147,7 +149,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         assert server is not None
-        self._front = Front(server.request_handler, self._metrics)
+        self._front = Front(server.request_handler, self._hot, self._metrics)
         return Listener(
             self._front,  # type: ignore[arg-type]
             request_factory=server.request_factory,

@@ -15,6 +15,7 @@ from proxy.auth import Action, Tokens, require, require_right
 from proxy.conditions import NotModified
 from proxy.delivery import Delivery
 from proxy.errors import BadKey, BadSignature, ExpiredAddress, NotFound
+from proxy.hot import HotAnswers
 from proxy.keys import Key
 from proxy.responses import Terms
 from proxy.settings import ReadAccess, TransformAccess
@@ -31,6 +32,11 @@ class Gate:
     signatures: Signatures
     reads: ReadAccess
     transforms: TransformAccess
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may have everything."""
+        return self.reads is ReadAccess.PUBLIC and self.transforms is TransformAccess.OPEN
 
     def admit(self, authorization: list[str], query: str, key: Key, transform: Transform) -> Terms:
         """The terms of the answer; raises Unauthorized, Forbidden, NotFound. A wrong signature is never overlooked."""
@@ -69,8 +75,9 @@ class Gate:
 class MediaRoutes:
     """Objects by their keys."""
 
-    def __init__(self, delivery: Delivery, assets: Assets, gate: Gate, idle_s: float) -> None:
+    def __init__(self, delivery: Delivery, assets: Assets, gate: Gate, hot: HotAnswers, idle_s: float) -> None:
         self._delivery = delivery
+        self._hot = hot
         self._assets = assets
         self._gate = gate
         self._idle_s = idle_s
@@ -89,6 +96,8 @@ class MediaRoutes:
                 opened = await self._delivery.rendition(key, transform, request.headers.get("Accept", ""), wanted)
         except NotModified as same:
             return responses.not_modified(same.version, terms)
+        if self._gate.is_open and terms.expires_s is None:
+            self._hot.remember(request, opened, responses.media_headers(opened, terms))
         return await responses.send(request, opened, terms, self._idle_s)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
