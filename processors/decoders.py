@@ -16,7 +16,7 @@ import pyvips
 
 from processors import exif
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
-from processors.formats import HEAD_BYTES, Format, Kind, sniff
+from processors.formats import FORMATS, HEAD_BYTES, Format, Kind, sniff
 from processors.values import Limits
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ BYTES_PER_PIXEL: Mapping[str, float] = {
     "tiff": 3.0,
     "bmp": 10.0,
     "ico": 10.0,
+    "film": 40.0,
 }
 STRICT = "error"  # a truncated or damaged file is refused; a warning, as of odd metadata, is not
 JPEG_SHRINKS = (8, 4, 2)
@@ -87,6 +88,11 @@ class Source:
     bytes_per_pixel: float = 1.0
     shrinks: tuple[int, ...] = ()
     rights: bytes | None = None
+    opening: Callable[[], Source] | None = None
+
+    def opened(self) -> Source:
+        """The source ready to load: of a film, its still is looked for now, and with it how it must be turned."""
+        return self if self.opening is None else self.opening()
 
     def shrink(self, room: float) -> int:
         """The most of *shrinks* that is no more than *room*, or 1."""
@@ -98,11 +104,16 @@ class Source:
         return (self.height, self.width) if self.turn >= 5 else (self.width, self.height)
 
 
-def look(path: str, limits: Limits) -> Source:
-    """The picture in the file, by its header; raises Unsupported, Corrupt, TooCostly."""
+def sniffed(path: str) -> Format:
+    """What the file is; raises Unsupported."""
     with open(path, "rb") as file:  # noqa: PTH123 - a path from another process, which may not be UTF-8
-        format = sniff(file.read(HEAD_BYTES))
-    if format.kind is not Kind.IMAGE:
+        return sniff(file.read(HEAD_BYTES))
+
+
+def look(path: str, limits: Limits) -> Source:
+    """The picture in the file, or that stands for the film, by its header; raises Unsupported, Corrupt, TooCostly."""
+    format = sniffed(path)
+    if not format.decodes:
         raise Unsupported("no picture can be made of this type")
     with translated():
         source = _LOOKS[format.name](path, format)
@@ -268,6 +279,23 @@ def _by_pillow(path: str, format: Format) -> Source:
     return Source(format, width, height, load, alpha=alpha, bytes_per_pixel=10.0)
 
 
+def _film(path: str, format: Format) -> Source:
+    from processors import video  # noqa: PLC0415 - FFmpeg is 30 MiB that only workers with films pay
+
+    film = video.probe(path, format)
+    if film.width is None or film.height is None:
+        raise Unsupported("there is no picture in this film")
+
+    def opening() -> Source:
+        still = video.still(path, format)
+        return Source(format, still.image.width, still.image.height, lambda shrink, frames: still.image, turn=still.turn)
+
+    def load(shrink: int, frames: int) -> pyvips.Image:
+        return opening().load(shrink, frames)
+
+    return Source(format, film.width, film.height, load, bytes_per_pixel=BYTES_PER_PIXEL["film"], opening=opening)
+
+
 def _pillow_alpha(picture: PillowImage) -> bool:
     return picture.mode in ("RGBA", "PA", "LA") or "transparency" in picture.info
 
@@ -283,4 +311,5 @@ _LOOKS: dict[str, Callable[[str, Format], Source]] = {
     "tiff": _tiff,
     "bmp": _by_pillow,
     "ico": _by_pillow,
+    **dict.fromkeys((format.name for format in FORMATS.values() if format.kind is Kind.VIDEO), _film),
 }

@@ -16,6 +16,7 @@ from processors import decoders, encoders
 from processors.decoders import Source, translated
 from processors.encoders import Output
 from processors.errors import TooCostly
+from processors.formats import Format, Kind
 from processors.transform import Fit, Transform
 from processors.values import Inspected, Limits, Rendered
 
@@ -112,6 +113,9 @@ def render(path: str, transform_text: str, limits: Limits) -> Rendered:
 
 def inspecting(path: str, limits: Limits, *, whole: bool) -> Work[Inspected]:
     """The look into a file; raises Unsupported, Corrupt, TooCostly."""
+    format = decoders.sniffed(path)
+    if format.kind in (Kind.VIDEO, Kind.AUDIO):
+        return _inspecting_film(path, format, limits)
     source = decoders.look(path, limits)
     width, height = source.shown_size
     frames, _ = _frames(source, limits)
@@ -125,6 +129,27 @@ def inspecting(path: str, limits: Limits, *, whole: bool) -> Work[Inspected]:
         return Inspected(source.format.name, width, height, source.frames, source.alpha, None, estimate)
 
     return Work(estimate if whole else 0, run)
+
+
+def _inspecting_film(path: str, format: Format, limits: Limits) -> Work[Inspected]:
+    # A film or a sound is not decoded from end to end: its index, and that its beginning decodes.
+    from processors import video  # noqa: PLC0415 - FFmpeg is 30 MiB that only workers with films pay
+
+    with translated():
+        film = video.probe(path, format)
+    estimate = 0
+    if film.width is not None and film.height is not None:
+        decoders.check(limits, film.width * film.height)
+        estimate = round(film.width * film.height * decoders.BYTES_PER_PIXEL["film"])
+        admit(estimate, limits)
+
+    def run() -> Inspected:
+        with translated():
+            turned = video.turn(path, format) >= 5
+        width, height = (film.height, film.width) if turned else (film.width, film.height)
+        return Inspected(format.name, width, height, duration_s=film.duration_s, estimate_bytes=estimate)
+
+    return Work(estimate, run)
 
 
 def admit(estimate: int, limits: Limits) -> None:
@@ -175,6 +200,18 @@ def rendering(path: str, transform_text: str, limits: Limits) -> Work[Rendered]:
     """The rendition of a file; raises Unsupported (also for sound and documents), Corrupt, TooCostly."""
     transform = Transform.restore(transform_text)
     source = decoders.look(path, limits)
+    job = _decided(source, transform, limits)
+    admit(job.estimate_bytes, limits)
+
+    def run() -> Rendered:
+        with translated():
+            opened = source.opened()
+        return _rendered(job if opened is source else _decided(opened, transform, limits))
+
+    return Work(job.estimate_bytes, run)
+
+
+def _decided(source: Source, transform: Transform, limits: Limits) -> Job:
     frames, is_cut = _frames(source, limits)
     plan = planned(source.shown_size, transform, limits.max_side_px)
     output = encoders.output(
@@ -186,9 +223,7 @@ def rendering(path: str, transform_text: str, limits: Limits) -> Work[Rendered]:
     )
     if not output.format.animates:
         frames, is_cut = 1, False
-    job = Job(source, transform, plan, output, frames, (ANIMATION_DROPPED,) if is_cut else ())
-    admit(job.estimate_bytes, limits)
-    return Work(job.estimate_bytes, lambda: _rendered(job))
+    return Job(source, transform, plan, output, frames, (ANIMATION_DROPPED,) if is_cut else ())
 
 
 def _rendered(job: Job) -> Rendered:

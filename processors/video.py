@@ -1,0 +1,178 @@
+"""Films and sound through PyAV: what they are, and the still that stands for a film. Workers only.
+
+FFmpeg gets a file object of ours, one demuxer, named by our own look at the content, a list of codecs, and no protocol: a file
+that refers to others finds nobody to open them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
+from typing import BinaryIO
+
+import av
+import pyvips
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from processors.errors import Corrupt, Unsupported
+from processors.formats import Format, Kind
+
+DEMUXERS = {
+    **{"mp4": "mov", "mov": "mov", "m4a": "mov", "webm": "matroska", "mkv": "matroska", "ogv": "ogg", "ogg": "ogg"},
+    **{"mp3": "mp3", "wav": "wav", "flac": "flac", "aac": "aac"},
+}
+CODECS = frozenset(
+    (
+        *("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores"),
+        *("h263", "theora", "aac", "mp3float", "mp3", "opus", "libopus", "vorbis", "flac", "alac", "ac3", "eac3", "amrnb", "amrwb"),
+        *("pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_u8", "pcm_alaw", "pcm_mulaw"),
+    )
+)
+MAX_STREAMS = 64
+READ_BYTES = 1 << 18
+PLACES = (0.1, 0.3, 0.5, 0.7)
+"""where in a film its still is looked for, as parts of its length: the first moment is often black"""
+SEEN = 12.0
+"""the spread of brightness, of 255, from which a still shows something"""
+MAX_SEARCHED_FRAMES = 250
+_TURNS = {0: 1, 90: 6, 180: 3, 270: 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """What a film or a sound is, by its index. *width* and *height* are of a frame with square pixels; None for sound."""
+
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """One frame of a film. *turn* is how it must be turned to be seen upright, as an EXIF orientation."""
+
+    image: pyvips.Image
+    turn: int
+
+
+def probe(path: str, format: Format) -> Film:
+    """What the file's index says; raises Corrupt if there is none, or no stream in it."""
+    with _opened(path, format) as container:
+        if not container.streams.video and not container.streams.audio:
+            raise Corrupt("the file has neither a picture nor sound")
+        duration_s = container.duration / av.time_base if container.duration else None
+        stream = _pictures(container, format)
+        if stream is None:
+            return Film(duration_s=duration_s)
+        return Film(round(stream.width * _aspect(stream)), stream.height, duration_s)
+
+
+def turn(path: str, format: Format) -> int:
+    """Decode the beginning, and tell how the pictures of a film lie in it (see Still); raises Corrupt.
+
+    What is in a codec that we do not decode is stored and delivered all the same.
+    """
+    with _opened(path, format) as container:
+        stream = _pictures(container, format) or container.streams.audio[0]
+        if not _is_decoded(stream):
+            return 1
+        frame = next(container.decode(stream))
+        return _turn(frame) if isinstance(frame, VideoFrame) else 1
+
+
+def still(path: str, format: Format) -> Still:
+    """The frame that stands for the film: of a few key frames the one that shows most; raises Corrupt, Unsupported."""
+    with _opened(path, format) as container:
+        stream = _pictures(container, format)
+        if stream is None or not _is_decoded(stream):
+            raise Unsupported("there is no picture in this film that is decoded here")
+        stream.codec_context.thread_count = 1
+        frame = _best(container, stream)
+        image = _image(frame.reformat(format="rgb24"), 3).copy(interpretation="srgb")
+        return Still(image.resize(_aspect(stream), vscale=1) if _aspect(stream) != 1 else image, _turn(frame))
+
+
+@contextmanager
+def _opened(path: str, format: Format) -> Iterator[InputContainer]:
+    options = {"codec_whitelist": ",".join(CODECS), "protocol_whitelist": "", "max_streams": str(MAX_STREAMS)}
+    # Opened by its number, so that FFmpeg has no name from which it could make another.
+    with open(os.open(path, os.O_RDONLY), "rb") as file:  # noqa: PTH123
+        try:
+            with av.open(
+                file, "r", DEMUXERS[format.name], options, buffer_size=READ_BYTES, io_open=_refused, metadata_errors="ignore"
+            ) as container:
+                yield container
+        except (av.error.FFmpegError, ValueError, StopIteration) as error:
+            raise Corrupt("the file is damaged or cut short") from error
+
+
+def _refused(*_: object) -> BinaryIO:
+    raise Corrupt("the file refers to another")
+
+
+def _pictures(container: InputContainer, format: Format) -> VideoStream | None:
+    # The cover of a sound file is a stream of pictures too, and not what it is.
+    if format.kind is not Kind.VIDEO:
+        return None
+    return next((stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic), None)
+
+
+def _is_decoded(stream: av.stream.Stream) -> bool:
+    return stream.codec_context is not None and stream.codec_context.name in CODECS
+
+
+def _aspect(stream: VideoStream) -> float:
+    # Width of one pixel over its height; odd values are mistakes.
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 0.1 <= aspect <= 10 else 1.0
+
+
+def _turn(frame: VideoFrame) -> int:
+    # PyAV gives degrees against the clock, EXIF numbers what the viewer must do.
+    return _TURNS.get(-frame.rotation % 360, 1)
+
+
+def _best(container: InputContainer, stream: VideoStream) -> VideoFrame:
+    candidates: dict[int | None, tuple[float, VideoFrame]] = {}
+    for place in PLACES if container.duration else ():
+        try:
+            container.seek(round((container.start_time or 0) + place * (container.duration or 0)))
+            frame = next(container.decode(stream))
+        except (av.error.FFmpegError, StopIteration):  # the end is missing, or there is no index to seek by
+            continue
+        if frame.pts not in candidates:
+            candidates[frame.pts] = _spread(frame), frame
+    best = max(candidates.values(), key=itemgetter(0), default=None)
+    if best is not None and best[0] >= SEEN:
+        return best[1]
+    # One key frame, or black ones: on from the beginning until something is seen.
+    container.seek(container.start_time or 0)
+    for frame in islice(container.decode(stream), MAX_SEARCHED_FRAMES):
+        spread = _spread(frame)
+        if best is None or spread > best[0]:
+            best = spread, frame
+        if spread >= SEEN:
+            break
+    if best is None:
+        raise Corrupt("nothing in the film can be decoded")
+    return best[1]
+
+
+def _spread(frame: VideoFrame) -> float:
+    # Standard deviation of brightness: a black, white or faded picture has next to none.
+    return float(_image(frame.reformat(64, 36, "gray"), 1).deviate())
+
+
+def _image(frame: VideoFrame, bands: int) -> pyvips.Image:
+    # FFmpeg pads its rows.
+    plane = frame.planes[0]
+    rows = pyvips.Image.new_from_memory(bytes(plane), plane.line_size, plane.height, 1, "uchar")
+    image = rows.crop(0, 0, frame.width * bands, frame.height)
+    return image.bandfold(factor=bands) if bands > 1 else image
