@@ -1,6 +1,6 @@
 // The words of the page: sizes, facts and failures, as sentences for the reader.
 
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"]; // as limits are set and documented;
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"]; // as limits are set and documented
 
 /** *bytes* in three digits at most: "812 B", "3.4 MiB". */
 export function size(bytes) {
