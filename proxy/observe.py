@@ -105,8 +105,16 @@ def configure_logs(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr) if on_terminal else structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
-    # Libraries' own lines, aiohttp's tracebacks of bad requests among them, say nothing that our lines do not.
-    logging.basicConfig(level=logging.CRITICAL, handlers=[logging.NullHandler()])
+    logging.basicConfig(level=logging.WARNING, handlers=[_Forwarded()], force=True)
+
+
+class _Forwarded(logging.Handler):
+    """Brings what libraries and the workers' pool log into our form: one line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger(record.name).log(
+            record.levelno, "library.logged", logger=record.name, message=record.getMessage()[:1000], exc_info=record.exc_info
+        )
 
 
 class AccessLog:
