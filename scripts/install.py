@@ -28,7 +28,10 @@ UNFINISHED = VENV / ".unfinished"
 """There while we install, so that a kill at any moment is seen by the next run."""
 
 EXTRAS = {"serve": frozenset[str](), "test": frozenset({"test"}), "check": frozenset({"test", "dev"})}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = (
+    *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 
 # Prints the version of libvips, and whether it is the one that the pyvips-binary wheel brought: the bytes of the module that
 # was imported are those that the wheel lists.
@@ -171,20 +174,29 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_browser() -> None:
-    """Chromium for the tests of the page: installed where we may, otherwise said; in CI it must be there."""
-    if any(shutil.which(name) for name in BROWSERS):
+    """Chromium and what playwright's driver needs, for the tests of the page: installed where we may, else said; in CI a must."""
+    packages = missing_packages()
+    if not packages:
         return
     rights = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if shutil.which("apt-get") and (not rights or (shutil.which("sudo") and succeeds("sudo", "-n", "true"))):
-        say("Installing Debian's chromium for the tests of the page (once)")
+        say(f"Installing Debian's {' and '.join(packages)} for the tests of the page (once)")
         apt = [*rights, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
-        chromium = [*apt, "install", "--yes", "--no-install-recommends", "chromium"]
-        if succeeds(*chromium) or (succeeds(*apt, "update") and succeeds(*chromium)):
-            return
-    advice = "The tests of the page need Chromium, which is not here: install your system's package of it."
-    if os.environ.get("CI") == "true":
-        raise Failure(advice)
-    say(f"{advice} Until then they are skipped.")
+        install_them = [*apt, "install", "--yes", "--no-install-recommends", *packages]
+        if not succeeds(*install_them) and succeeds(*apt, "update"):
+            succeeds(*install_them)
+        packages = missing_packages()
+    if packages:
+        advice = f"The tests of the page need what is not here: install your system's {' and '.join(packages)}."
+        if os.environ.get("CI") == "true":
+            raise Failure(advice)
+        say(f"{advice} Until then they are skipped.")
+
+
+def missing_packages() -> list[str]:
+    """Debian's packages that the tests of the page lack; playwright's driver is a node that wants libatomic."""
+    missing = [] if any(shutil.which(name) for name in BROWSERS) else ["chromium"]
+    return missing if succeeds(PYTHON, "-I", "-m", "playwright", "--version") else [*missing, "libatomic1"]
 
 
 def succeeds(*command: str | Path, cwd: Path | None = None) -> bool:

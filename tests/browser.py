@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, CDPSession, Page, async_playwright
+from playwright.async_api import Browser, CDPSession, Page, async_playwright, expect
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+NAMES = (
+    *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
-ABSENT = "no Chromium here: apt-get install chromium, or on macOS `.venv/bin/playwright install chromium`"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+ABSENT = "no Chromium, or not what playwright's driver needs: apt-get install chromium libatomic1, or on macOS install Chrome"
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 DEADLINE_MS = 10_000
 
@@ -66,15 +75,23 @@ CONTRAST = """() => {
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """The browser; the test is skipped where there is none, and fails in CI."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None or not await _driver_runs():
+        (pytest.fail if os.environ.get("CI", "").lower() in {"1", "true", "yes"} else pytest.skip)(ABSENT)
     async with async_playwright() as playwright:
-        found = next(filter(None, map(shutil.which, NAMES)), None) or playwright.chromium.executable_path
-        if not Path(found).exists():
-            (pytest.fail if os.environ.get("CI", "").lower() in {"1", "true", "yes"} else pytest.skip)(ABSENT)
+        expect.set_options(timeout=DEADLINE_MS)
         browser = await playwright.chromium.launch(executable_path=found, args=list(FLAGS))
         try:
             yield browser
         finally:
             await browser.close()
+
+
+async def _driver_runs() -> bool:
+    # Playwright brings a node of its own, which wants libatomic: a fresh Debian has none.
+    command = (sys.executable, "-m", "playwright", "--version")
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+    return await process.wait() == 0
 
 
 @asynccontextmanager
