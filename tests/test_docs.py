@@ -78,6 +78,11 @@ async def test_the_openapi_document_has_every_route_and_no_other(routes: set[tup
     assert routes - heads - described == set()
 
 
+def test_the_openapi_document_names_every_problem_and_no_other() -> None:
+    known = OPENAPI["components"]["schemas"]["Problem"]["x-problems"]
+    assert known == {kind.slug: {"status": kind.status, "title": kind.title} for kind in family()}
+
+
 def test_the_openapi_document_is_of_this_version() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert OPENAPI["info"]["version"] == declared == metadata.version("sav3-media-proxy")

@@ -31,6 +31,19 @@ function operation(path, method, described, shared) {
   return section;
 }
 
+function problems(known) {
+  const section = element("section", "", element("h2", "Problems"));
+  section.append(element("p", "What goes wrong is told as application/problem+json (RFC 9457); code is one of these."));
+  const list = element("dl");
+  for (const [code, { status, title }] of Object.entries(known)) {
+    const term = element("dt", "", element("code", code));
+    term.id = code;
+    list.append(term, element("dd", `${status}: ${title}.`));
+  }
+  section.append(list);
+  return section;
+}
+
 async function show(main) {
   const answer = await fetch("api/openapi.json", { signal: AbortSignal.timeout(30_000) });
   const description = await answer.json();
