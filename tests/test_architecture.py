@@ -20,7 +20,7 @@ MIGRATIONS = {name for name in MODULES if name.startswith("proxy.migrations.")}
 ADAPTERS = MIGRATIONS | {name for name in MODULES if name.startswith("proxy.adapters.")}
 """The migrations are the catalogue's, run by Alembic."""
 COMPOSERS = {"proxy.app", "proxy.cli"}
-LISTENING = {*ROUTES, *COMPOSERS, "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
+LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
 PURE = {"processors.errors", "processors.formats", "processors.transform", "processors.values"}
 MOST_LINES = 400
