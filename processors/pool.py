@@ -47,6 +47,10 @@ class WorkerDied(Exception):
     """A worker ended in the middle of a job, or spoke nonsense."""
 
 
+class _NotBegun(Exception):
+    """A worker ended before it had said what a job will take: another one may have the job, once."""
+
+
 class _Worker:
     """One child process and its two pipes; `processors.worker` says what goes over them. At *rest* it has no job."""
 
@@ -202,8 +206,27 @@ class Pool:
     async def _run(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         patience = self._queue_wait_s if self._is_up.is_set() else START_S
         until = asyncio.get_running_loop().time() + patience
+        try:
+            answer, data = await self._job(request, until)
+        except _NotBegun:
+            try:
+                answer, data = await self._job(request, until)
+            except _NotBegun as error:
+                raise Corrupt("the decoder fails on this file") from error
+        if "refused" in answer:
+            raise REFUSALS[answer["refused"]](answer["detail"], **answer["members"])
+        if "gone" in answer:
+            raise FileNotFoundError
+        if "crashed" in answer:
+            raise RuntimeError(f"a worker raised\n{answer['crashed']}")
+        return answer, data
+
+    async def _job(self, request: dict[str, Any], until: float) -> tuple[dict[str, Any], bytes]:
         async with self._lease(until) as worker:
-            answer, data = await self._heard(worker, request)
+            try:
+                answer, data = await self._heard(worker, request)
+            except Corrupt as error:  # it may have died at rest, just before it was asked
+                raise _NotBegun from error
             if "estimate" in answer:
                 try:
                     memory = await self._reserve(answer["estimate"], until)
@@ -214,12 +237,6 @@ class Pool:
                     answer, data = await self._heard(worker, {"go": True})
                 finally:
                     self._release(memory)
-        if "refused" in answer:
-            raise REFUSALS[answer["refused"]](answer["detail"], **answer["members"])
-        if "gone" in answer:
-            raise FileNotFoundError
-        if "crashed" in answer:
-            raise RuntimeError(f"a worker raised\n{answer['crashed']}")
         return answer, data
 
     async def _heard(self, worker: _Worker, words: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
