@@ -25,8 +25,8 @@ pytestmark = pytest.mark.skipif(not shared.present() and not shared.required(), 
 REJECTIONS = {"reject-400": {400, 422}, "reject-413": {413, 422}, "reject-415": {415}}
 """reject-400 and reject-413 are both 422 in our table where they concern what the bytes decode to."""
 WIDTH = 320
+MAX_SIDE = 8192
 CANARY = b"canaryA"
-STARTS = {"image": b"image/", "video": b"video/", "audio": b"audio/"}
 
 
 def test_the_set_is_there() -> None:
@@ -99,7 +99,7 @@ def check_served(gallery: RunningServer, entry: dict[str, Any], data: bytes, ans
     true_type = {"image/apng": "image/png"}.get(entry["media_type"], entry["media_type"])
     assert back.headers["Content-Type"] == record["contentType"]
     if entry["expected"] == "serve":
-        assert record["contentType"] == true_type
+        assert family(record["contentType"]) == family(true_type)
     if record["contentType"].startswith(("text/", "application/", "image/svg")):
         assert "sandbox" in back.headers["Content-Security-Policy"]
         assert back.headers["Content-Disposition"].startswith("attachment")
@@ -118,6 +118,11 @@ def check_served(gallery: RunningServer, entry: dict[str, Any], data: bytes, ans
     assert rendition.status in right, f"{rendition.status} and not {allowed}: {rendition.body[:300]!r}"
 
 
+def family(content_type: str) -> str:
+    """A HEIC file is a HEIF file whose pictures are HEVC: files list both brands, and both names are right."""
+    return "image/heif" if content_type == "image/heic" else content_type
+
+
 def check_rendition(entry: dict[str, Any], rendition: Answer) -> None:
     """320 pixels wide at most, of the right shape, and without what the original's metadata said."""
     register_heif_opener()
@@ -132,7 +137,8 @@ def check_rendition(entry: dict[str, Any], rendition: Answer) -> None:
     wide, high = entry.get("display_width"), entry.get("display_height")
     if entry["expected"] != "serve" or not wide or not high:
         return
-    expected = (wide, high) if wide <= WIDTH else (WIDTH, max(1, round(high * WIDTH / wide)))
+    scale = min(1, WIDTH / wide, MAX_SIDE / high)
+    expected = (max(1, round(wide * scale)), max(1, round(high * scale)))
     assert abs(width - expected[0]) <= 1, f"{width}×{height} and not {expected}"
     assert abs(height - expected[1]) <= max(1, expected[1] // 100), f"{width}×{height} and not {expected}"
 

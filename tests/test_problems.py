@@ -138,7 +138,7 @@ def test_two_hundred_clients_that_leave_make_no_traceback(server: RunningServer,
     upload = upload_head(server.token("leaver"), f"Content-Length: {len(photo)}") + photo[: len(photo) // 2]
     beginnings = [
         f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
-        f"GET {path}?w=1{{}}&blur=3 HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
+        f"GET {path}?w=1{{}} HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
         upload,
         b"GET /api/assets HTTP/1.1\r\nHo",
     ]
