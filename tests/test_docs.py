@@ -108,6 +108,14 @@ def test_every_metric_is_in_the_docs_and_no_other(server: RunningServer) -> None
     assert {name for name in rows(OPERATIONS) if name.startswith("media_")} == measured
 
 
+def test_every_event_of_the_log_is_in_the_docs() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "proxy").rglob("*.py"))
+    events = set(re.findall(r'\blog\.\w+\(\s*"([a-z_.]+)"', code))
+    named = {event for row in OPERATIONS.splitlines() if row.startswith("| `") for event in re.findall(r"`([a-z_.]+)`", row)}
+    assert len(events) > 10
+    assert events - named == set()
+
+
 def test_the_readme_begins_with_the_two_commands() -> None:
     code = re.search(r"```sh\n(.*?)```", PAGES["README.md"], re.DOTALL)
     assert code is not None
