@@ -192,9 +192,12 @@ class Pool:
             raise Busy("no worker process starts") from None
         return dict(self._hello or {})
 
-    async def inspect(self, path: Path, whole: bool = False) -> Inspected:
-        """What the file is; *whole* decodes all of it once. Raises Unsupported, Corrupt, TooCostly, Busy, FileNotFoundError."""
-        answer, _ = await self._run({"do": "inspect", "path": str(path), "whole": whole})
+    async def inspect(self, path: Path, whole: bool = False, *, wait_s: float | None = None) -> Inspected:
+        """What the file is; *whole* decodes all of it once. Raises Unsupported, Corrupt, TooCostly, Busy, FileNotFoundError.
+
+        *wait_s* seconds instead of *queue_wait_s* may pass until it begins.
+        """
+        answer, _ = await self._run({"do": "inspect", "path": str(path), "whole": whole}, wait_s)
         return Inspected(**answer["inspected"])
 
     async def render(self, path: Path, transform: Transform) -> Rendered:
@@ -203,8 +206,8 @@ class Pool:
         content_type, width, height, *degraded = answer["rendered"]
         return Rendered(data, content_type, width, height, tuple(degraded))
 
-    async def _run(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        patience = self._queue_wait_s if self._is_up.is_set() else START_S
+    async def _run(self, request: dict[str, Any], wait_s: float | None = None) -> tuple[dict[str, Any], bytes]:
+        patience = max(wait_s or self._queue_wait_s, 0.0 if self._is_up.is_set() else START_S)
         until = asyncio.get_running_loop().time() + patience
         try:
             answer, data = await self._job(request, until)

@@ -27,6 +27,7 @@ PROBLEM_MAX_BYTES = 1024
 KEPT_S = {404: 60, 400: 10, 403: 10, 415: 10, 422: 10}
 """Seconds that a cache may keep a refusal of a public GET; all others are not to be kept."""
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+_UNDERSCORE = re.compile(r"_([a-z])")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -43,7 +44,8 @@ def problem(failure: MediaError, request_id: str, kept_s: int = 0) -> web.Respon
         "code": failure.slug,
         "requestId": request_id,
     }
-    body = json.dumps({**failure.members, **document}).encode()
+    members = {_UNDERSCORE.sub(lambda match: match[1].upper(), name): value for name, value in failure.members.items()}
+    body = json.dumps({**members, **document}).encode()
     if len(body) > PROBLEM_MAX_BYTES:
         body = json.dumps({**document, "detail": failure.title}).encode()
     headers = {

@@ -65,6 +65,7 @@ class Connection(RequestHandler):
         self._names_method = _REQUEST_LINE.match(data) is not None
         if self._current_request is not None and not self._current_request.content.is_eof():
             self._current_request.content.set_exception(web.RequestPayloadError("the body is malformed"))
+            self._lingering_time = 0.0  # there is no rest of the body to wait for
 
     def _stop_clock(self) -> None:
         if self._head_deadline is not None:

@@ -14,6 +14,9 @@ from processors.values import Inspected, Rendered
 from proxy.errors import Unavailable
 from proxy.ports import ObjectReader
 
+UPLOAD_WAIT_S = 30.0
+"""An upload has come in whole when its file is looked at: waiting is cheaper than having it sent again."""
+
 
 class PoolRenderer:
     """Renders in the worker processes of *pool*. A source that is no file of this machine is written to *spool* first."""
@@ -25,7 +28,7 @@ class PoolRenderer:
     async def inspect(self, source: ObjectReader) -> Inspected:
         """What the file is, decoded once from end to end."""
         async with self._file_of(source) as path:
-            return await self._pool.inspect(path, whole=True)
+            return await self._pool.inspect(path, whole=True, wait_s=UPLOAD_WAIT_S)
 
     async def render(self, source: ObjectReader, transform: Transform) -> Rendered:
         """What *transform* makes of it."""

@@ -76,13 +76,9 @@ class UploadRoutes:
         return Incoming(self._metered(parts.body_of(part)), _filename(part.filename), claimed)
 
     async def _metered(self, body: Body) -> AsyncIterator[bytes]:
-        seen = 0
-        try:
-            async for chunk in streams.paced(body, self._idle_s, self._min_rate):
-                seen += len(chunk)
-                yield chunk
-        finally:
-            self._metrics.received("upload", seen)
+        async for chunk in streams.paced(body, self._idle_s, self._min_rate):
+            self._metrics.received("upload", len(chunk))
+            yield chunk
 
 
 class _Form:
