@@ -6,8 +6,9 @@ the limits is refused before a pixel is read. libvips reads what it can in strip
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyvips
 
 from processors import exif
+from processors.costs import COSTS, Cost
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
 from processors.formats import FORMATS, HEAD_BYTES, Format, Kind, sniff
 from processors.values import Limits
@@ -26,23 +28,10 @@ if TYPE_CHECKING:
 
 _LOADERS = {"jpeg": "jpegload", "png": "pngload", "gif": "gifload", "webp": "webpload", "avif": "heifload", "tiff": "tiffload"}
 ALLOWED_LOADERS = ("JpegFile", "PngFile", "NsgifFile", "WebpFile", "HeifFile", "TiffFile")
-BYTES_PER_PIXEL: Mapping[str, float] = {
-    "jpeg": 0.2,
-    "jpeg-progressive": 3.0,
-    "png": 0.2,
-    "png-interlaced": 3.0,
-    "gif": 8.0,
-    "webp": 4.0,
-    "avif": 15.5,
-    "heic": 7.4,
-    "tiff": 3.0,
-    "bmp": 10.0,
-    "ico": 10.0,
-    "film": 40.0,
-}
 STRICT = "error"  # a truncated or damaged file is refused; a warning, as of odd metadata, is not
 JPEG_SHRINKS = (8, 4, 2)
 MAX_ICON_PIXELS = 1 << 20
+MAX_CHUNKS = 64
 
 
 def prepare() -> None:
@@ -73,9 +62,9 @@ def translated() -> Iterator[None]:
 class Source:
     """A picture file with its header read. *width* and *height* are of one frame, as stored; *load* gives its pixels.
 
-    ``load(shrink, frames)``: at 1/*shrink* of the size, one of *shrinks* or 1, and *frames* pages (-1: all) in one strip that can
-    be read once, from top to bottom. *bytes_per_pixel* is what decoding one frame holds at its peak. *turn* is the EXIF
-    orientation, 1 to 8. *rights* is an EXIF block of copyright and artist alone.
+    ``load(shrink, frames)``: at 1/*shrink* of the size, one of *shrinks* or 1, and *frames* pages (-1: all) in one strip that
+    can be read once, from top to bottom. *pixel_bytes* is the size of a decoded pixel. *turn* is the EXIF orientation, 1 to 8.
+    *rights* is an EXIF block of copyright and artist alone.
     """
 
     format: Format
@@ -85,7 +74,8 @@ class Source:
     frames: int = 1
     alpha: bool = False
     turn: int = 1
-    bytes_per_pixel: float = 1.0
+    cost: Cost = COSTS["jpeg"]
+    pixel_bytes: int = 3
     shrinks: tuple[int, ...] = ()
     rights: bytes | None = None
     opening: Callable[[], Source] | None = None
@@ -129,13 +119,6 @@ def readable() -> list[str]:
     return [name for name in _LOOKS if built.get(name, True)]
 
 
-def largest(limits: Limits) -> dict[str, float]:
-    """The largest picture per format, in megapixels, that the limits of pixels and memory admit."""
-    return {
-        name: round(min(limits.max_pixels, limits.budget_bytes / cost) / 1e6, 1) for name, cost in BYTES_PER_PIXEL.items()
-    }
-
-
 def check(limits: Limits, pixels: int, frames: int = 1) -> None:
     """Raise TooCostly if one frame of *pixels*, or all of them, are over the limits."""
     for name, allowed, actual in (
@@ -155,6 +138,11 @@ def _turn(image: pyvips.Image) -> int:
     return turn if 1 <= turn <= 8 else 1
 
 
+def _pixel_bytes(image: pyvips.Image) -> int:
+    sizes = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "double": 8}
+    return int(image.bands * sizes.get(image.format, 4))
+
+
 def _has_alpha(image: pyvips.Image) -> bool:
     return bool(image.hasalpha())
 
@@ -168,12 +156,12 @@ def _jpeg(path: str, format: Format) -> Source:
         return pyvips.Image.jpegload(path, shrink=shrink, access="sequential", fail_on=STRICT)
 
     header = load(1, 1)
-    progressive = _field(header, "jpeg-multiscan", 0)
-    # A progressive JPEG is held whole as coefficients of two bytes; a baseline one some lines at a time.
-    cost = 2.0 * header.bands if progressive else 0.2
+    name = "jpeg"
+    if _field(header, "jpeg-multiscan", 0):
+        name = "jpeg-progressive" if _field(header, "jpeg-chroma-subsample", "") == "4:2:0" else "jpeg-progressive-4:4:4"
     return Source(
         format, header.width, header.height, load,
-        turn=_turn(header), bytes_per_pixel=cost, shrinks=JPEG_SHRINKS, rights=_rights(header),
+        turn=_turn(header), cost=COSTS[name], pixel_bytes=header.bands, shrinks=JPEG_SHRINKS, rights=_rights(header),
     )  # fmt: skip
 
 
@@ -182,11 +170,11 @@ def _png(path: str, format: Format) -> Source:
         return pyvips.Image.pngload(path, access="sequential", fail_on=STRICT)
 
     header = load(1, 1)
-    interlaced = _field(header, "interlaced", 0)
-    cost = float(header.bands * (2 if header.format == "ushort" else 1)) if interlaced else 0.2
+    pixel_bytes = _pixel_bytes(header)
+    cost = Cost(COSTS["png-interlaced"].stored * pixel_bytes / 3) if _field(header, "interlaced", 0) else COSTS["png"]
     return Source(
         format, header.width, header.height, load,
-        alpha=_has_alpha(header), turn=_turn(header), bytes_per_pixel=cost, rights=_rights(header),
+        alpha=_has_alpha(header), turn=_turn(header), cost=cost, pixel_bytes=pixel_bytes, rights=_rights(header),
     )  # fmt: skip
 
 
@@ -196,7 +184,10 @@ def _gif(path: str, format: Format) -> Source:
 
     header = load(1, 1)
     frames = _field(header, "n-pages", 1)
-    return Source(format, header.width, header.height, load, frames, _has_alpha(header), bytes_per_pixel=8.0)
+    return Source(
+        format, header.width, header.height, load, frames,
+        alpha=_has_alpha(header), cost=COSTS["gif"], pixel_bytes=_pixel_bytes(header),
+    )  # fmt: skip
 
 
 def _webp(path: str, format: Format) -> Source:
@@ -205,11 +196,25 @@ def _webp(path: str, format: Format) -> Source:
 
     header = load(1, 1)
     frames = _field(header, "n-pages", 1)
-    shrinks = JPEG_SHRINKS if frames == 1 else ()
+    name = "webp-animated" if frames > 1 else "webp-lossless" if _is_lossless(path) else "webp"
     return Source(
         format, header.width, header.height, load, frames,
-        alpha=_has_alpha(header), turn=_turn(header), bytes_per_pixel=4.0, shrinks=shrinks, rights=_rights(header),
+        alpha=_has_alpha(header), turn=_turn(header), cost=COSTS[name], pixel_bytes=_pixel_bytes(header),
+        shrinks=JPEG_SHRINKS if frames == 1 else (), rights=_rights(header),
     )  # fmt: skip
+
+
+def _is_lossless(path: str) -> bool:
+    # The chunks of the container (RFC 9649, section 2.3) up to the one of the picture.
+    with open(path, "rb") as file:  # noqa: PTH123
+        file.seek(12)
+        for _ in range(MAX_CHUNKS):
+            head = file.read(8)
+            if head[:4] in (b"VP8L", b"VP8 "):
+                return head[:4] == b"VP8L"
+            size = int.from_bytes(head[4:], "little")
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return True
 
 
 def _avif(path: str, format: Format) -> Source:
@@ -217,9 +222,11 @@ def _avif(path: str, format: Format) -> Source:
         return pyvips.Image.heifload(path, access="sequential", fail_on=STRICT)
 
     header = load(1, 1)  # its irot and imir are applied, and an EXIF orientation beside them is only information
+    cost = COSTS["avif-deep" if _field(header, "bits-per-sample", 8) > 8 else "avif"]
     return Source(
-        format, header.width, header.height, load, alpha=_has_alpha(header), bytes_per_pixel=15.5, rights=_rights(header)
-    )
+        format, header.width, header.height, load,
+        alpha=_has_alpha(header), cost=cost, pixel_bytes=_pixel_bytes(header), rights=_rights(header),
+    )  # fmt: skip
 
 
 def _tiff(path: str, format: Format) -> Source:
@@ -229,7 +236,7 @@ def _tiff(path: str, format: Format) -> Source:
     header = load(1, 1)
     return Source(
         format, header.width, header.height, load,
-        alpha=_has_alpha(header), turn=_turn(header), bytes_per_pixel=3.0, rights=_rights(header),
+        alpha=_has_alpha(header), turn=_turn(header), cost=COSTS["tiff"], pixel_bytes=_pixel_bytes(header), rights=_rights(header),
     )  # fmt: skip
 
 
@@ -251,7 +258,7 @@ def _heic(path: str, format: Format) -> Source:
         return image
 
     rights = exif.rights(picture.info.get("exif") or b"")
-    return Source(format, width, height, load, alpha=picture.has_alpha, bytes_per_pixel=7.4, rights=rights)
+    return Source(format, width, height, load, alpha=picture.has_alpha, cost=COSTS["heic"], rights=rights)
 
 
 def _by_pillow(path: str, format: Format) -> Source:
@@ -269,14 +276,14 @@ def _by_pillow(path: str, format: Format) -> Source:
     def load(shrink: int, frames: int) -> pyvips.Image:
         with opened() as picture:
             mode = "RGBA" if _pillow_alpha(picture) else "RGB"
-            pixels = picture.convert(mode)
+            pixels = picture if picture.mode == mode else picture.convert(mode)
             image = pyvips.Image.new_from_memory(pixels.tobytes(), pixels.width, pixels.height, len(mode), "uchar")
             return image.copy(interpretation="srgb")
 
     with opened() as picture:
         width, height = picture.size
         alpha = _pillow_alpha(picture)
-    return Source(format, width, height, load, alpha=alpha, bytes_per_pixel=10.0)
+    return Source(format, width, height, load, alpha=alpha, cost=COSTS[format.name])
 
 
 def _film(path: str, format: Format) -> Source:
@@ -293,7 +300,7 @@ def _film(path: str, format: Format) -> Source:
     def load(shrink: int, frames: int) -> pyvips.Image:
         return opening().load(shrink, frames)
 
-    return Source(format, film.width, film.height, load, bytes_per_pixel=BYTES_PER_PIXEL["film"], opening=opening)
+    return Source(format, film.width, film.height, load, cost=COSTS["film"], opening=opening)
 
 
 def _pillow_alpha(picture: PillowImage) -> bool:

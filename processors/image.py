@@ -1,7 +1,7 @@
-"""The picture pipeline: a fixed row of steps, each from Image to Image, over libvips. Workers only.
+"""Pictures made of files: what a file is, and the rendition that a transform asks for. Workers only.
 
-The order is resize, colour, orientation, place in the box, background, metadata, encode. Resizing comes first, on the file's
-own strips, so that whatever follows works on few pixels; turning swaps the box instead.
+A rendition is a fixed row of steps: resize, colour, orientation, background, place in the box. Resizing comes first, on the
+file's own strips, so that whatever follows works on few pixels; turning swaps the box instead.
 """
 
 from __future__ import annotations
@@ -12,67 +12,18 @@ from typing import Any, Generic, TypeVar
 
 import pyvips
 
-from processors import decoders, encoders
+from processors import costs, decoders, encoders, steps
 from processors.decoders import Source, translated
 from processors.encoders import Output
 from processors.errors import TooCostly
 from processors.formats import Format, Kind
+from processors.geometry import Plan, planned, unturned
+from processors.steps import CLEAR, WHITE, Colour, Step
 from processors.transform import Fit, Transform
 from processors.values import Inspected, Limits, Rendered
 
 Made = TypeVar("Made")
-Step = Callable[[pyvips.Image], pyvips.Image]
 ANIMATION_DROPPED = "animation-dropped"
-WHITE, CLEAR = (255, 255, 255), (0, 0, 0, 0)
-# Degrees clockwise after an optional mirroring from left to right, by EXIF orientation.
-_TURNS = {2: (0, True), 3: (180, False), 4: (180, True), 5: (270, True), 6: (90, False), 7: (90, True), 8: (270, False)}
-_SIDES = {"left": 0.0, "right": 1.0, "top": 0.0, "bottom": 1.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Sizes in pixels as seen: the picture is resized to *scaled*, then *box* is cut out of it or laid around it."""
-
-    scaled: tuple[int, int]
-    box: tuple[int, int]
-
-
-def planned(size: tuple[int, int], transform: Transform, max_side_px: int) -> Plan:
-    """What *transform* does to a picture of *size*. Nothing is enlarged without ``up``, and no side is less than a pixel.
-
-    A cover box larger than the picture keeps its shape and shrinks until it fits; a pad box keeps its size, and the picture
-    in it keeps its own.
-    """
-    width, height = size
-    fit = transform.fit or Fit.INSIDE
-    horizontal = transform.width / width if transform.width else None
-    vertical = transform.height / height if transform.height else None
-    if horizontal is None or vertical is None:
-        scale = horizontal or vertical or 1.0
-        return _whole(size, scale, transform.up, max_side_px)
-    wanted = (transform.width or 0, transform.height or 0)
-    if fit is Fit.STRETCH:
-        scaled = wanted if transform.up else (min(wanted[0], width), min(wanted[1], height))
-        return Plan(scaled, scaled)
-    if fit is Fit.COVER:
-        shrink = 1.0 if transform.up else min(1.0, 1 / max(horizontal, vertical))
-        box = _sides(wanted, shrink)
-        scale = max(box[0] / width, box[1] / height)
-        scaled = _sides(size, scale)
-        return Plan((max(scaled[0], box[0]), max(scaled[1], box[1])), box)
-    scale = max(horizontal, vertical) if fit is Fit.OUTSIDE else min(horizontal, vertical)
-    plan = _whole(size, scale, transform.up, max_side_px)
-    return Plan(plan.scaled, wanted) if fit is Fit.PAD else plan
-
-
-def _whole(size: tuple[int, int], scale: float, up: bool | None, max_side_px: int) -> Plan:
-    scale = min(scale, max_side_px / max(size)) if up else min(scale, 1.0, max_side_px / max(size))
-    scaled = _sides(size, scale)
-    return Plan(scaled, scaled)
-
-
-def _sides(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +45,7 @@ def capabilities(limits: Limits) -> dict[str, Any]:
         "libvips": ".".join(str(pyvips.version(part)) for part in range(3)),
         "reads": decoders.readable(),
         "writes": encoders.writable(),
-        "largestMegapixels": decoders.largest(limits),
+        "largestMegapixels": costs.largest_megapixels(limits.max_pixels, limits.budget_bytes),
     }
 
 
@@ -119,13 +70,14 @@ def inspecting(path: str, limits: Limits, *, whole: bool) -> Work[Inspected]:
     source = decoders.look(path, limits)
     width, height = source.shown_size
     frames, _ = _frames(source, limits)
-    estimate = decoding_bytes(source)
+    shrink = source.shrink(min(source.width, source.height))
+    estimate = _decoding_bytes(source, shrink, is_resized=False)
     admit(estimate, limits)
 
     def run() -> Inspected:
         if whole:
             with translated():
-                source.load(source.shrink(min(source.width, source.height)), frames).avg()
+                source.load(shrink, frames).avg()
         return Inspected(source.format.name, width, height, source.frames, source.alpha, None, estimate)
 
     return Work(estimate if whole else 0, run)
@@ -140,7 +92,7 @@ def _inspecting_film(path: str, format: Format, limits: Limits) -> Work[Inspecte
     estimate = 0
     if film.width is not None and film.height is not None:
         decoders.check(limits, film.width * film.height)
-        estimate = round(film.width * film.height * decoders.BYTES_PER_PIXEL["film"])
+        estimate = costs.decoding(costs.COSTS["film"], film.width, film.height, 1, 0, is_resized=False)
         admit(estimate, limits)
 
     def run() -> Inspected:
@@ -159,9 +111,9 @@ def admit(estimate: int, limits: Limits) -> None:
         raise TooCostly("decoding it takes more memory than is allowed", limit="memory", allowed=allowed, actual=estimate)
 
 
-def decoding_bytes(source: Source) -> int:
-    """The estimated memory of decoding one frame."""
-    return round(source.width * source.height * source.bytes_per_pixel)
+def _decoding_bytes(source: Source, shrink: int, *, is_resized: bool) -> int:
+    row_bytes = costs.ALPHA_BYTES if is_resized and source.alpha else source.pixel_bytes
+    return costs.decoding(source.cost, source.width, source.height, shrink, row_bytes, is_resized=is_resized)
 
 
 def _frames(source: Source, limits: Limits) -> tuple[int, bool]:
@@ -185,11 +137,16 @@ class Job:
     @property
     def estimate_bytes(self) -> int:
         """The memory that it takes at its peak, by estimate."""
-        return decoding_bytes(self.source)
+        scaled, box = self.plan.scaled[0] * self.plan.scaled[1], self.plan.box[0] * self.plan.box[1]
+        is_resized = self.plan.scaled != self.source.shown_size
+        read = _decoding_bytes(self.source, _shrink(self), is_resized=is_resized)
+        turned = scaled * 3 if self.source.turn != 1 else 0
+        pages = box * 4 * self.frames if self.frames > 1 else 0
+        return read + turned + pages + self.output.memory_bytes
 
     @property
-    def ground(self) -> tuple[int, ...] | None:
-        """The colour behind the picture, three or four values; None where its own transparency stays."""
+    def ground(self) -> Colour | None:
+        """The colour behind the picture; None where its own transparency stays."""
         if self.transform.bg is None:
             return None if self.output.format.alpha else WHITE
         colour = tuple(bytes.fromhex(self.transform.bg))
@@ -241,24 +198,38 @@ def _stays_clear(source: Source, transform: Transform) -> bool:
     return len(transform.bg) == 8 and (source.alpha or transform.fit is Fit.PAD)
 
 
-def _over_white(colour: tuple[int, ...]) -> tuple[int, ...]:
+def _over_white(colour: Colour) -> Colour:
     alpha = colour[3] if len(colour) == 4 else 255
     return tuple(round((value * alpha + 255 * (255 - alpha)) / 255) for value in colour[:3])
 
 
 def _shrink(job: Job) -> int:
     # Shrink-on-load is a plain average: at least a factor of two is left for the good filter (as vips_thumbnail does).
-    width, height = _unturned(job.plan.scaled, job.source.turn)
-    room = min(job.source.width / width, job.source.height / height)
-    return job.source.shrink(room / 2)
+    width, height = unturned(job.plan.scaled, job.source.turn)
+    return job.source.shrink(min(job.source.width / width, job.source.height / height) / 2)
 
 
-def _unturned(size: tuple[int, int], turn: int) -> tuple[int, int]:
-    return (size[1], size[0]) if turn >= 5 else size
+def _row(job: Job) -> tuple[Step, ...]:
+    turn = job.source.turn
+    return (
+        steps.resized(unturned(job.plan.scaled, turn)),
+        steps.in_srgb,
+        steps.upright(turn),
+        steps.over(job.ground),
+        _placed(job),
+    )
+
+
+def _placed(job: Job) -> Step:
+    if job.plan.box == job.plan.scaled:
+        return lambda image: image
+    if job.transform.fit is Fit.PAD:
+        return steps.padded(job.plan.box, job.transform.gravity, job.ground or CLEAR)
+    return steps.cropped(job.plan.box, job.transform.gravity)
 
 
 def _one(image: pyvips.Image, job: Job) -> pyvips.Image:
-    for step in _steps(job, _place(job)):
+    for step in _row(job):
         image = step(image)
     return image
 
@@ -266,144 +237,16 @@ def _one(image: pyvips.Image, job: Job) -> pyvips.Image:
 def _all(strip: pyvips.Image, job: Job) -> pyvips.Image:
     # Each frame by itself and in order: filters do not reach into the next frame, and the strip is read from top to bottom.
     height = strip.height // job.frames
-    place = _place(job)
+    row = _row(job)
     pages = []
     for number in range(job.frames):
         page = strip.crop(0, number * height, strip.width, height)
-        for step in _steps(job, place):
+        for step in row:
             page = step(page)
         pages.append(page.copy_memory())
-    joined = pyvips.Image.arrayjoin(pages, across=1)
-    joined = joined.copy()
+    joined = pyvips.Image.arrayjoin(pages, across=1).copy()
     joined.set_type(pyvips.GValue.gint_type, "page-height", job.plan.box[1])
     for name, kind in (("delay", pyvips.GValue.array_int_type), ("loop", pyvips.GValue.gint_type)):
         if strip.get_typeof(name):
             joined.set_type(kind, name, strip.get(name))
     return joined
-
-
-def _steps(job: Job, place: Step) -> tuple[Step, ...]:
-    turn = job.source.turn
-    return (_resized(_unturned(job.plan.scaled, turn)), _in_srgb, _upright(turn), _over(job.ground), place)
-
-
-def _resized(size: tuple[int, int]) -> Step:
-    def step(image: pyvips.Image) -> pyvips.Image:
-        if (image.width, image.height) == size:
-            return image
-        horizontal, vertical = size[0] / image.width, size[1] / image.height
-        if not image.hasalpha():
-            return image.resize(horizontal, vscale=vertical)
-        # Colour under alpha is weighed by it, or the edges of what is seen take on the colour of what is not.
-        kind = image.format
-        return image.premultiply().resize(horizontal, vscale=vertical).unpremultiply().cast(kind)
-
-    return step
-
-
-def _in_srgb(image: pyvips.Image) -> pyvips.Image:
-    if image.get_typeof("icc-profile-data"):
-        try:
-            image = image.icc_transform("srgb", embedded=True, depth=8, intent="relative", black_point_compensation=True)
-        except pyvips.Error:  # a profile that is broken or of another kind of picture: read as if there were none
-            image = image.copy()
-            image.remove("icc-profile-data")
-    grey = image.interpretation in ("b-w", "grey16")
-    return image.colourspace("b-w" if grey else "srgb").cast("uchar")
-
-
-def _upright(turn: int) -> Step:
-    def step(image: pyvips.Image) -> pyvips.Image:
-        if turn == 1:
-            return image
-        degrees, mirrored = _TURNS[turn]
-        image = image.copy_memory()
-        if mirrored:
-            image = image.fliphor()
-        return image.rot(f"d{degrees}") if degrees else image
-
-    return step
-
-
-def _over(ground: tuple[int, ...] | None) -> Step:
-    def step(image: pyvips.Image) -> pyvips.Image:
-        if ground is None:
-            return image
-        if len(set(ground[:3])) > 1 and image.interpretation == "b-w":
-            image = image.colourspace("srgb")
-        if not image.hasalpha():
-            return image
-        colour = _for_bands(ground, image)
-        if len(ground) == 3:
-            return image.flatten(background=colour[:-1])
-        behind = (pyvips.Image.black(image.width, image.height, bands=image.bands) + colour).cast("uchar")
-        return behind.copy(interpretation=image.interpretation).composite2(image, "over").cast("uchar")
-
-    return step
-
-
-def _for_bands(ground: tuple[int, ...], image: pyvips.Image) -> list[int]:
-    # The colour as a value per band of an image with alpha: grey pictures have one and their alpha.
-    colours = list(ground[:3]) if image.bands >= 3 else [ground[0]]
-    return [*colours, ground[3] if len(ground) == 4 else 255]
-
-
-def _place(job: Job) -> Step:
-    width, height = job.plan.box
-    if job.plan.box == job.plan.scaled:
-        return lambda image: image
-    if job.transform.fit is Fit.PAD:
-        return _padded(width, height, _point(job.transform.gravity), job.ground or CLEAR)
-    return _Crop(width, height, job.transform.gravity)
-
-
-def _point(gravity: str | None) -> tuple[float, float]:
-    # Where in the room that is left: 0 is left and top, 1 right and bottom.
-    if gravity is None or gravity in ("center", "attention", "entropy"):
-        return 0.5, 0.5
-    if gravity[0].isdigit():
-        x, _, y = gravity.partition("x")
-        return float(x), float(y)
-    words = gravity.split("-")
-    across = next((_SIDES[word] for word in words if word in ("left", "right")), 0.5)
-    down = next((_SIDES[word] for word in words if word in ("top", "bottom")), 0.5)
-    return across, down
-
-
-def _padded(width: int, height: int, point: tuple[float, float], ground: tuple[int, ...]) -> Step:
-    def step(image: pyvips.Image) -> pyvips.Image:
-        if len(set(ground[:3])) > 1 and image.interpretation == "b-w":
-            image = image.colourspace("srgb")
-        if len(ground) == 4 and not image.hasalpha():
-            image = image.addalpha()
-        colour = _for_bands(ground, image) if image.hasalpha() else list(ground[: image.bands])
-        left, top = round((width - image.width) * point[0]), round((height - image.height) * point[1])
-        return image.embed(left, top, width, height, extend="background", background=colour)
-
-    return step
-
-
-class _Crop:
-    """Cuts the box out of every frame at one place, which a look at the first one decides where *gravity* is in the picture."""
-
-    def __init__(self, width: int, height: int, gravity: str | None) -> None:
-        self._width, self._height, self._gravity = width, height, gravity
-        self._corner: tuple[int, int] | None = None
-
-    def __call__(self, image: pyvips.Image) -> pyvips.Image:
-        if self._corner is None:
-            if self._gravity in ("attention", "entropy"):
-                image = image.copy_memory()
-            self._corner = self._chosen(image)
-        return image.crop(*self._corner, self._width, self._height)
-
-    def _chosen(self, image: pyvips.Image) -> tuple[int, int]:
-        if self._gravity in ("attention", "entropy"):
-            found = image.smartcrop(self._width, self._height, interesting=self._gravity)
-            return -found.xoffset, -found.yoffset
-        across, down = _point(self._gravity)
-        room = image.width - self._width, image.height - self._height
-        if self._gravity is not None and self._gravity[0].isdigit():  # the point comes as near to the middle as it can
-            left, top = round(across * image.width - self._width / 2), round(down * image.height - self._height / 2)
-            return min(max(0, left), room[0]), min(max(0, top), room[1])
-        return round(room[0] * across), round(room[1] * down)

@@ -1,0 +1,113 @@
+"""The steps of the picture pipeline: functions from Image to Image, and the makers of those that need figures. Workers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyvips
+
+from processors.geometry import SEEKING, TURNS, Size, corner
+
+Step = Callable[[pyvips.Image], pyvips.Image]
+Colour = tuple[int, ...]
+"""Red, green, blue, and for a colour that is not opaque its alpha"""
+WHITE: Colour = (255, 255, 255)
+CLEAR: Colour = (0, 0, 0, 0)
+
+
+def resized(size: Size) -> Step:
+    """Resize to *size*, with a good filter (Lanczos 3)."""
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        if (image.width, image.height) == size:
+            return image
+        across, down = size[0] / image.width, size[1] / image.height
+        if not image.hasalpha():
+            return image.resize(across, vscale=down)
+        # Colour under alpha is weighed by it, or the edges of what is seen take on the colour of what is not.
+        kind = image.format
+        return image.premultiply().resize(across, vscale=down).unpremultiply().cast(kind)
+
+    return step
+
+
+def in_srgb(image: pyvips.Image) -> pyvips.Image:
+    """The colours as sRGB, or grey, of 8 bits a channel; what the file's profile says is done to the pixels."""
+    if image.get_typeof("icc-profile-data"):
+        try:
+            image = image.icc_transform("srgb", embedded=True, depth=8, intent="relative", black_point_compensation=True)
+        except pyvips.Error:  # a profile that is broken or of another kind of picture: read as if there were none
+            image = image.copy()
+            image.remove("icc-profile-data")
+    is_grey = image.interpretation in ("b-w", "grey16")
+    return image.colourspace("b-w" if is_grey else "srgb").cast("uchar")
+
+
+def upright(turn: int) -> Step:
+    """Turn and mirror what lies in the file by EXIF orientation *turn*."""
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        if turn == 1:
+            return image
+        degrees, is_mirrored = TURNS[turn]
+        image = image.copy_memory()
+        if is_mirrored:
+            image = image.fliphor()
+        return image.rot(f"d{degrees}") if degrees else image
+
+    return step
+
+
+def over(ground: Colour | None) -> Step:
+    """Lay the picture over *ground*; None leaves its transparency."""
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        if ground is None or not image.hasalpha():
+            return image
+        image = _coloured(image, ground)
+        if len(ground) == 3:
+            return image.flatten(background=_values(ground, image)[:-1])
+        behind = (pyvips.Image.black(image.width, image.height, bands=image.bands) + _values(ground, image)).cast("uchar")
+        return behind.copy(interpretation=image.interpretation).composite2(image, "over").cast("uchar")
+
+    return step
+
+
+def padded(box: Size, gravity: str | None, ground: Colour) -> Step:
+    """Lay a frame of *ground* around the picture, so that the whole is *box*."""
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        image = _coloured(image, ground)
+        if len(ground) == 4 and not image.hasalpha():
+            image = image.addalpha()
+        values = _values(ground, image)
+        left, top = corner(box, (image.width, image.height), gravity)
+        return image.embed(left, top, *box, extend="background", background=values if image.hasalpha() else values[:-1])
+
+    return step
+
+
+def cropped(box: Size, gravity: str | None) -> Step:
+    """Cut *box* out of every frame, at one place: a look at the first frame decides it where *gravity* asks for one."""
+    found: list[Size] = []
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        if not found and gravity in SEEKING:
+            image = image.copy_memory()
+            cut = image.smartcrop(*box, interesting=gravity)
+            found.append((-cut.xoffset, -cut.yoffset))
+        elif not found:
+            found.append(corner((image.width, image.height), box, gravity))
+        return image.crop(*found[0], *box)
+
+    return step
+
+
+def _coloured(image: pyvips.Image, ground: Colour) -> pyvips.Image:
+    # A grey picture takes colour when the ground has some.
+    return image.colourspace("srgb") if image.interpretation == "b-w" and len(set(ground[:3])) > 1 else image
+
+
+def _values(ground: Colour, image: pyvips.Image) -> list[int]:
+    # The ground as values of the picture's colours and alpha.
+    return [*(ground[:3] if image.bands >= 3 else ground[:1]), ground[3] if len(ground) == 4 else 255]
