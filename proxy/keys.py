@@ -19,7 +19,7 @@ MAX_OWNER_BYTES = 128
 RESERVED = ".media-proxy"
 """No segment begins so: the stores keep the name for themselves."""
 FORMAT_TAG = "variant1"
-REMEMBERED = 8_192
+REMEMBERED = 2_048
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 

@@ -1,4 +1,4 @@
-"""Objects on a local disk: crash safe, each visible whole or not at all. What lies where is told in `disk`."""
+"""Objects on a local disk: crash safe, each visible whole or not at all. What lies where is told in `objects`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 import errno
 import hashlib
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,9 @@ from typing import BinaryIO, Self, TypeVar
 
 import structlog
 
-from proxy.adapters.disk import Folder, Record, Steps
+from proxy.adapters.disk import Damaged, Steps
+from proxy.adapters.objects import Objects, Staged
+from proxy.adapters.root import claim
 from proxy.errors import NotFound, StorageFull, Unavailable
 from proxy.keys import Key
 from proxy.ports import Admit, Body, ByteRange, ObjectMeta, ObjectReader
@@ -25,6 +27,7 @@ from proxy.ports import Admit, Body, ByteRange, ObjectMeta, ObjectReader
 T = TypeVar("T")
 
 THREADS = 8
+DEADLINE_S = 30.0
 WRITE_BYTES = 1 << 18
 READ_BYTES = 1 << 18
 LIST_BATCH = 256
@@ -36,35 +39,59 @@ log = structlog.get_logger(__name__)
 class LocalBackend:
     """A store in the folder *root*, which it locks. With *durable* off nothing is synced: for what can be made again.
 
-    A put that is cancelled while it commits is cancelled too late: the object is there.
+    The disk works in threads of its own, and each step of it has *deadline_s* seconds. A put that is cancelled, or too slow,
+    while it commits is undone; only when the commit has just come to its end it is too late, and the object is there.
     """
 
-    def __init__(self, root: Path, *, name: str = "local", durable: bool = True, steps: Steps | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        name: str = "local",
+        durable: bool = True,
+        deadline_s: float = DEADLINE_S,
+        steps: Steps | None = None,
+    ) -> None:
         self.name = name
-        self._folder = Folder(root, steps or Steps(durable=durable))
+        self._root = root
+        self._steps = steps or Steps(durable=durable)
+        self._objects = Objects(root, self._steps)
+        self._deadline_s = deadline_s
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"store-{name}")
         self._locks: dict[Key, tuple[asyncio.Lock, int]] = {}
+        self._claim: int | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the folder; raises StartError."""
-        await self._step(self._folder.start)
+        """Take possession of the folder and clear what the last process left open in it; raises StartError."""
+        try:
+            self._claim = await asyncio.to_thread(claim, self._root, self._steps)
+            with self._translated():
+                await asyncio.to_thread(self._objects.sweep)
+        except BaseException:
+            await self._leave()
+            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._threads.shutdown()
-        self._folder.stop()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     async def head(self, key: Key) -> ObjectMeta:
         """The record's; raises NotFound."""
-        with self._translated():
-            return (await self._step(self._folder.read, key)).meta
+        with self._translated(), _missing():
+            return (await self._step(self._objects.head, key)).meta
 
     async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
         """The object as it is now; an overwrite or a delete does not touch what is open."""
-        with self._translated():
-            record, file, path = await self._step(self._folder.open, key, undo=lambda opened: opened[1].close())
+        with self._translated(), _missing():
+            record, file, path = await self._step(self._objects.open, key, undo=lambda opened: opened[1].close())
         try:
-            return self._reader(record.meta, file, path, None if span is None else span.within(record.size))
+            return self._reader(record.meta, file, path, None if span is None else span.within(record.size), owned=True)
         except BaseException:
             file.close()
             raise
@@ -72,99 +99,152 @@ class LocalBackend:
     async def put(self, key: Key, body: Body, content_type: str, admit: Admit | None = None) -> ObjectMeta:
         """Write and hash, sync, *admit*, commit."""
         with self._translated():
-            generation, file, path = await self._step(self._folder.stage, undo=lambda staged: self._folder.unstage(*staged[1:]))
+            staged = await self._step(self._objects.stage, key, undo=self._objects.unstage)
         try:
-            size, digest = await self._take(file, body)
-            record = Record(generation, key, size, digest, content_type, time.time_ns())
+            size, digest = await self._take(staged, body)
             if admit is not None:
-                await admit(self._reader(record.meta, file, path, None, closing=False))
+                meta = ObjectMeta(key, size, content_type, digest[:32], datetime.now(UTC), digest)
+                await admit(self._reader(meta, staged.file, staged.path, None, owned=False))
             with self._translated():
-                async with self._locked(key):
-                    await self._step(self._folder.commit, record)
-            return record.meta
-        finally:
-            await self._step(self._folder.unstage, file, path)
+                async with self._alone(key):
+                    record = await self._step(self._objects.commit, staged, size, digest, content_type, late=staged)
+        except BaseException:
+            await self._step(self._objects.unstage, staged, surely=True)
+            raise
+        staged.file.close()
+        return record.meta
 
     async def delete(self, key: Key) -> None:
         """Remove the object; idempotent."""
         with self._translated():
-            async with self._locked(key):
-                await self._step(self._folder.remove, key)
+            async with self._alone(key):
+                await self._step(self._objects.remove, key)
 
     async def list(self, prefix: str = "") -> AsyncIterator[ObjectMeta]:
-        """All with *prefix*; one that ends within the first segment of keys reads every record there is."""
-        records = self._folder.records(prefix)
-        while batch := await self._step(lambda: tuple(islice(records, LIST_BATCH))):
-            for record in batch:
-                yield record.meta
+        """All with *prefix*; one that ends within the first segment of keys reads every record there is.
+
+        Raises Unavailable at the end if there were damaged ones.
+        """
+        records = self._objects.records(prefix)
+        try:
+            with self._translated():
+                while batch := await self._step(lambda: tuple(islice(records, LIST_BATCH))):
+                    for record in batch:
+                        yield record.meta
+        finally:
+            records.close()
 
     async def ping(self) -> None:
-        """Raise Unavailable or StorageFull if a write would not work now."""
-        with self._translated():
-            await self._step(self._folder.probe)
-
-    async def _step(self, work: Callable[..., T], *arguments: object, undo: Callable[[T], None] | None = None) -> T:
-        # In a thread of ours. A cancelled caller waits for its end: nothing may be cleaned up under a running step, and what
-        # the step has opened is given to *undo*.
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        """Raise Unavailable if a write would not work now."""
         try:
-            return await asyncio.shield(future)
+            with self._translated():
+                await self._step(self._objects.probe)
+        except StorageFull as error:
+            raise Unavailable("the store has no room") from error
+
+    async def _step(
+        self,
+        work: Callable[..., T],
+        *arguments: object,
+        undo: Callable[[T], None] | None = None,
+        late: Staged | None = None,
+        surely: bool = False,
+    ) -> T:
+        """What *work* gives, done in a thread, and not broken off within: nothing may be cleaned up under a running step.
+
+        Who is cancelled waits for its end. If it comes too late, what it has opened goes to *undo*, and *late* is abandoned.
+        Only work that must *surely* be done is not called off while it waits for a thread.
+        """
+        submitted = self._threads.submit(work, *arguments)
+        future = asyncio.wrap_future(submitted)
+
+        def call_off() -> None:
+            if late is not None:
+                late.abandoned = True
+            future.add_done_callback(lambda ended: _settle(ended, undo))
+            if not surely:
+                submitted.cancel()
+
+        try:
+            await asyncio.wait([future], timeout=self._deadline_s)
         except asyncio.CancelledError:
-            await asyncio.wait([future])
-            if future.exception() is None and undo is not None:
-                undo(future.result())
+            call_off()
+            await self._end_of(future)
             raise
+        if not future.done():
+            call_off()
+            log.error("store.stuck", store=self.name, step=getattr(work, "__name__", ""))
+            raise Unavailable("the store does not answer")
+        return future.result()
 
-    async def _take(self, file: BinaryIO, body: Body) -> tuple[int, str]:
-        # Small chunks are gathered: a hop to a thread costs as much as writing 64 KiB.
+    async def _end_of(self, future: asyncio.Future[T]) -> None:
+        until = asyncio.get_running_loop().time() + self._deadline_s
+        while not future.done() and (left := until - asyncio.get_running_loop().time()) > 0:
+            try:
+                await asyncio.wait([future], timeout=left)
+            except asyncio.CancelledError:
+                continue  # it is being cancelled already
+
+    async def _take(self, staged: Staged, body: Body) -> tuple[int, str]:
+        # Small chunks are gathered: a hop to a thread costs as much as writing 64 KiB. Not in a list, since a list of many
+        # tiny chunks takes fifty times their bytes.
         digest = hashlib.sha256()
+        size = 0
 
-        def write(chunks: tuple[bytes, ...]) -> None:
-            data = b"".join(chunks)
+        def write(data: bytes | bytearray, *, last: bool = False) -> None:
             digest.update(data)
-            self._folder.write(file, data)
+            self._objects.write(staged, data, last=last)
 
-        size = held = 0
-        waiting: list[bytes] = []
+        gathered = bytearray()
         async for chunk in body:
-            waiting.append(chunk)
-            held += len(chunk)
             size += len(chunk)
-            if held >= WRITE_BYTES:
+            if not gathered and len(chunk) >= WRITE_BYTES:
                 with self._translated():
-                    await self._step(write, tuple(waiting))
-                waiting.clear()
-                held = 0
+                    await self._step(write, chunk)
+                continue
+            gathered += chunk
+            if len(gathered) >= WRITE_BYTES:
+                with self._translated():
+                    await self._step(write, gathered)
+                gathered = bytearray()
         with self._translated():
-            await self._step(write, tuple(waiting))
-            await self._step(self._folder.sync, file)
+            await self._step(lambda: write(gathered, last=True))
         return size, digest.hexdigest()
 
-    def _reader(
-        self, meta: ObjectMeta, file: BinaryIO, path: Path, span: ByteRange | None, *, closing: bool = True
-    ) -> ObjectReader:
+    def _reader(self, meta: ObjectMeta, file: BinaryIO, path: Path, span: ByteRange | None, *, owned: bool) -> ObjectReader:
         async def chunks() -> AsyncIterator[bytes]:
             at, stop = (0, meta.size) if span is None else (span.start, span.stop or 0)
             while at < stop:
                 with self._translated():
                     chunk = await self._step(os.pread, file.fileno(), min(READ_BYTES, stop - at), at)
-                if not chunk:
-                    raise Unavailable("the stored object is shorter than its record says")
+                    if not chunk:
+                        raise Damaged(f"the data {path.name} is shorter than its record says")
                 at += len(chunk)
                 yield chunk
 
         async def close() -> None:
-            file.close()
+            if os.fstat(file.fileno()).st_nlink:
+                file.close()
+            else:  # the last one who has it: to free gigabytes takes the disk a while
+                await self._step(file.close, surely=True)
 
-        return ObjectReader(meta, chunks(), span, file, path, closing=close if closing else None)
+        return ObjectReader(meta, chunks(), span, file, path, closing=close if owned else None)
 
     @asynccontextmanager
-    async def _locked(self, key: Key) -> AsyncIterator[None]:
+    async def _alone(self, key: Key) -> AsyncIterator[None]:
+        # One change of a key at a time. The threads keep to it too; waiting here, none of them is taken up.
         lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
         self._locks[key] = (lock, users + 1)
         try:
-            async with lock:
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    await lock.acquire()
+            except TimeoutError:
+                raise Unavailable("the object is being changed by others") from None
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             users = self._locks[key][1] - 1
             if users:
@@ -176,10 +256,25 @@ class LocalBackend:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError as error:
-            raise NotFound("no object has this key") from error
+        except Damaged as error:
+            log.error("store.damaged", store=self.name, error=str(error))
+            raise Unavailable("the stored object is damaged") from error
         except OSError as error:
             if error.errno in FULL:
                 raise StorageFull("the store has no room for the body") from error
             log.error("store.failed", store=self.name, error=error.strerror or repr(error))
             raise Unavailable("the store does not answer") from error
+
+
+@contextmanager
+def _missing() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound("no object has this key") from error
+
+
+def _settle(ended: asyncio.Future[T], undo: Callable[[T], None] | None) -> None:
+    # The result of a step that nobody waits for any more; its failure has been answered for.
+    if not ended.cancelled() and ended.exception() is None and undo is not None:
+        undo(ended.result())
