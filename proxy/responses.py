@@ -24,7 +24,9 @@ SERVER = "sav3-media-proxy"
 SENDFILE_WINDOW = 1 << 20
 SENDFILE_FROM = 256 << 10
 """Below this a read and a write cost less than setting sendfile up."""
-SANDBOX = "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'; sandbox"
+SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+PLAYER = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; sandbox allow-same-origin"
+"""For films and sound: a browser's own player loads them from its page, which in a full sandbox has no origin to load from."""
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/%]')
 
 
@@ -50,11 +52,14 @@ def media_headers(opened: Opened, terms: Terms) -> CIMultiDict[str]:
     """The headers of a 200 and a 206, but for those that speak of length and range."""
     meta = opened.reader.meta
     headers = version_headers(opened.version, terms)
+    kind = _kind(meta.content_type)
     headers["Content-Type"] = meta.content_type
+    headers["Content-Security-Policy"] = PLAYER if kind in {Kind.VIDEO, Kind.AUDIO} else SANDBOX
     headers["Accept-Ranges"] = "bytes" if opened.name is None else "none"
     if opened.degraded:
         headers["X-Media-Degraded"] = ", ".join(opened.degraded)
-    if terms.download is not None or not _is_inert(meta.content_type):
+    # Pictures, films and sound of types that we know are shown; everything else, SVG and HTML above all, is a download.
+    if terms.download is not None or kind not in {Kind.IMAGE, Kind.VIDEO, Kind.AUDIO}:
         headers["Content-Disposition"] = disposition(terms.download or str(meta.key).rpartition("/")[2])
     return headers
 
@@ -66,7 +71,6 @@ def version_headers(version: Version, terms: Terms) -> CIMultiDict[str]:
             "ETag": str(version.etag),
             "Last-Modified": format_datetime(version.modified, usegmt=True),
             "Cache-Control": cache_control(terms, version),
-            "Content-Security-Policy": SANDBOX,
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
@@ -159,10 +163,9 @@ def not_modified(version: Version, terms: Terms) -> web.Response:
     return web.Response(status=304, headers=version_headers(version, terms))
 
 
-def _is_inert(content_type: str) -> bool:
-    # Pictures, films and sound of types that we know; everything else, SVG and HTML above all, is a download.
+def _kind(content_type: str) -> Kind | None:
     format = formats.by_mime(content_type.partition(";")[0].strip().lower())
-    return format is not None and format.kind is not Kind.DOCUMENT
+    return None if format is None else format.kind
 
 
 def _shown(filename: str) -> str:
