@@ -20,10 +20,14 @@ ALPHA_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Bytes that a decoder holds per pixel: of the stored size, and of the size after shrink-on-load."""
+    """Bytes that a decoder holds per pixel: of the stored size, and of the size after shrink-on-load.
+
+    A decoder that works at once, and not in strips, goes back to *kept* before the rest begins.
+    """
 
     stored: float
     loaded: float = 0.0
+    kept: float | None = None
 
 
 COSTS: Mapping[str, Cost] = {
@@ -36,22 +40,26 @@ COSTS: Mapping[str, Cost] = {
     "webp": Cost(0, 7.4),
     "webp-lossless": Cost(4.3, 4.2),
     "webp-animated": Cost(12),
-    "avif": Cost(16),
-    "avif-deep": Cost(19),
-    "heic": Cost(6.3),
+    "avif": Cost(16, kept=4),
+    "avif-deep": Cost(19, kept=8),
+    "heic": Cost(6.3, kept=3),
     "tiff": Cost(0),
-    "bmp": Cost(7),
-    "ico": Cost(7),
-    "film": Cost(40),
+    "bmp": Cost(10),
+    "ico": Cost(10),
+    "film": Cost(40, kept=3),
 }
 
 
-def decoding(cost: Cost, width: int, height: int, shrink: int, row_bytes: int, *, is_resized: bool) -> int:
-    """The bytes of reading a picture of *width* × *height* at 1/*shrink*; *row_bytes* is one pixel in libvips' rows."""
+def decoding(cost: Cost, width: int, height: int, shrink: int, row_bytes: int, *, is_resized: bool, then_bytes: int = 0) -> int:
+    """The bytes of reading a picture of *width* × *height* at 1/*shrink*, and of what comes after it.
+
+    *row_bytes* is one pixel in libvips' rows, *then_bytes* what the later steps and the encoder hold.
+    """
     loaded_width, loaded_height = width / shrink, height / shrink
     rows = min(loaded_height, STRIP_ROWS if is_resized else READ_ROWS)
-    held = width * height * cost.stored + loaded_width * loaded_height * cost.loaded
-    return round(BASE_BYTES + held + rows * loaded_width * row_bytes)
+    work = loaded_width * loaded_height * cost.loaded + rows * loaded_width * row_bytes + then_bytes
+    stored = width * height * cost.stored
+    return round(BASE_BYTES + (stored + work if cost.kept is None else max(stored, width * height * cost.kept + work)))
 
 
 def largest_megapixels(max_pixels: int, budget_bytes: int) -> dict[str, float]:

@@ -29,11 +29,12 @@ _QUALITIES = {"jpg": ((1, 1), (100, 100)), "webp": ((1, 1), (80, 79), (100, 100)
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What is made. *quality* is on the JPEG scale, *pixels* are of one frame."""
+    """What is made. *quality* is on the JPEG scale, *pixels* are of one frame, *alpha*: it may have some."""
 
     name: str
     quality: int
     pixels: int
+    alpha: bool = False
 
     @property
     def format(self) -> Format:
@@ -43,7 +44,7 @@ class Output:
     @property
     def memory_bytes(self) -> int:
         """What encoding one frame holds at its peak, measured."""
-        fixed, per_pixel = _MEMORY[self.name]
+        fixed, per_pixel = _MEMORY["webp-alpha" if self.name == "webp" and self.alpha else self.name]
         if self.name == "jpg" and self.pixels > LARGE_PIXELS:
             per_pixel = 0.6
         return round(fixed + per_pixel * self.pixels)
@@ -87,7 +88,7 @@ def writable() -> list[str]:
 
 
 # Bytes held at the peak of encoding: fixed, and per pixel of a frame (libvips 8.18.7).
-_MEMORY = {"jpg": (0, 6.5), "png": (0, 4.5), "webp": (1 << 20, 6.0), "avif": (8 << 20, 22.0), "gif": (3 << 20, 20.0)}
+_MEMORY = {"jpg": (0, 6.5), "png": (0, 4.5), "webp": (1 << 20, 6.0), "webp-alpha": (1 << 20, 13.0), "avif": (8 << 20, 22.0), "gif": (3 << 20, 20.0)}
 
 
 def output(name: str, quality: int | None, *, animated: bool, alpha: bool, pixels: int) -> Output:
@@ -96,7 +97,7 @@ def output(name: str, quality: int | None, *, animated: bool, alpha: bool, pixel
         name = "avif" if pixels <= INLINE_AVIF_PIXELS else "webp"
     elif name == "plain":
         name = "gif" if animated else "png" if alpha else "jpg"
-    return Output(name, DEFAULT_QUALITY if quality is None else quality, pixels)
+    return Output(name, DEFAULT_QUALITY if quality is None else quality, pixels, alpha)
 
 
 def stripped(image: pyvips.Image, rights: bytes | None) -> pyvips.Image:

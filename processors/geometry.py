@@ -27,7 +27,7 @@ def planned(size: Size, transform: Transform, max_side_px: int) -> Plan:
     """What *transform* does to a picture of *size*. Nothing is enlarged without ``up``, and no side is less than a pixel.
 
     A cover box larger than the picture keeps its shape and shrinks until it fits; a pad box keeps its size, and the picture
-    in it keeps its own. A side over *max_side_px* is not made, unless only a distorted picture would be within it.
+    in it keeps its own. No side over *max_side_px* is made.
     """
     width, height = size
     across = transform.width / width if transform.width else None
@@ -48,11 +48,7 @@ def planned(size: Size, transform: Transform, max_side_px: int) -> Plan:
 
 
 def _whole(size: Size, scale: float, up: bool | None, max_side_px: int) -> Plan:
-    scale = scale if up else min(scale, 1.0)
-    most = max_side_px / max(size)
-    if scale > most and min(size) * most >= 1:
-        scale = most
-    scaled = _sides(size, scale)
+    scaled = _sides(size, min(scale if up else min(scale, 1.0), max_side_px / max(size)))
     return Plan(scaled, scaled)
 
 

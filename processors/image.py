@@ -111,9 +111,11 @@ def admit(estimate: int, limits: Limits) -> None:
         raise TooCostly("decoding it takes more memory than is allowed", limit="memory", allowed=allowed, actual=estimate)
 
 
-def _decoding_bytes(source: Source, shrink: int, *, is_resized: bool) -> int:
+def _decoding_bytes(source: Source, shrink: int, *, is_resized: bool, then_bytes: int = 0) -> int:
     row_bytes = costs.ALPHA_BYTES if is_resized and source.alpha else source.pixel_bytes
-    return costs.decoding(source.cost, source.width, source.height, shrink, row_bytes, is_resized=is_resized)
+    return costs.decoding(
+        source.cost, source.width, source.height, shrink, row_bytes, is_resized=is_resized, then_bytes=then_bytes
+    )
 
 
 def _frames(source: Source, limits: Limits) -> tuple[int, bool]:
@@ -139,10 +141,10 @@ class Job:
         """The memory that it takes at its peak, by estimate."""
         scaled, box = self.plan.scaled[0] * self.plan.scaled[1], self.plan.box[0] * self.plan.box[1]
         is_resized = self.plan.scaled != self.source.shown_size
-        read = _decoding_bytes(self.source, _shrink(self), is_resized=is_resized)
         turned = scaled * 3 if self.source.turn != 1 else 0
         pages = box * 4 * self.frames if self.frames > 1 else 0
-        return read + turned + pages + self.output.memory_bytes
+        then_bytes = turned + pages + self.output.memory_bytes
+        return _decoding_bytes(self.source, _shrink(self), is_resized=is_resized, then_bytes=then_bytes)
 
     @property
     def ground(self) -> Colour | None:

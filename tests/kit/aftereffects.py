@@ -75,6 +75,7 @@ class State:
     @classmethod
     def of(cls, server: RunningServer) -> State:
         """The state of *server* now, once what earlier requests left to be done behind their answers is done."""
+        server.warm()
         server.settle()
         return cls(
             frozenset(server.files()),

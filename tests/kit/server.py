@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,8 @@ from typing import Any, Self
 import jwt
 import psutil
 
-from tests.kit.client import Answer, Client
+from tests import pictures
+from tests.kit.client import Answer, Client, media
 from tests.kit.output import Output
 from tests.kit.raw import Wire
 from tests.kit.waiting import until
@@ -53,6 +55,7 @@ class RunningServer:
         self.url = ""
         self.port = 0
         self._made = 0.0
+        self._is_warm = False
         self._process: subprocess.Popen[bytes] | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -78,6 +81,7 @@ class RunningServer:
         """Start it and wait for nothing."""
         assert self._process is None or self._process.poll() is not None, "it runs already"
         self.output = Output()
+        self._is_warm = False
         self.folder.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "proxy", "serve"],
@@ -206,6 +210,22 @@ class RunningServer:
         for folder, _, files in os.walk(self.data):
             names.update(str(Path(folder, name).relative_to(self.data)) for name in files)
         return {name for name in names if not CATALOGUE.search(name)}
+
+    def warm(self) -> None:
+        """Let every worker do a job, once, so that what they load then does not count as grown later."""
+        if self._is_warm or "JWT_SECRET" not in self.env:
+            return
+        self._is_warm = True
+        client = self.client("warm", scope="media:admin")
+        photo = pictures.jpeg(64, 64)
+
+        def work(width: int) -> None:
+            path = media(client.stored(photo)["key"])
+            client.get(f"{path}?w={width}")
+            client.delete(path)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(8, 24)))
 
     def settle(self) -> None:
         """Wait until renditions that were made since the last call are stored, which happens behind the answers."""
