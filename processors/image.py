@@ -113,9 +113,7 @@ def admit(estimate: int, limits: Limits) -> None:
 
 def _decoding_bytes(source: Source, shrink: int, *, is_resized: bool, then_bytes: int = 0) -> int:
     row_bytes = costs.ALPHA_BYTES if is_resized and source.alpha else source.pixel_bytes
-    return costs.decoding(
-        source.cost, source.width, source.height, shrink, row_bytes, is_resized=is_resized, then_bytes=then_bytes
-    )
+    return costs.decoding(source.cost, source.width, source.height, shrink, row_bytes, is_resized=is_resized, then_bytes=then_bytes)
 
 
 def _frames(source: Source, limits: Limits) -> tuple[int, bool]:

@@ -1,4 +1,4 @@
-"""`python -m tests.kit.peak SMALL FILE TRANSFORM`: the memory that a job takes at its peak, and its estimate, as a JSON pair of bytes.
+"""`python -m tests.kit.peak SMALL FILE TRANSFORM`: a job's memory at its peak, and its estimate, as a JSON pair of bytes.
 
 In a process of its own, since the peak of a process only grows. The same is done to SMALL first, for what is loaded on first use.
 An empty TRANSFORM is the look into a file at its upload.
