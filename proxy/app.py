@@ -30,7 +30,7 @@ from proxy.observe import Metrics
 from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.media import Gate, MediaRoutes
-from proxy.routes.ops import HealthRoutes, PageRoutes
+from proxy.routes.ops import HealthRoutes, Operators, PageRoutes
 from proxy.routes.uploads import UploadRoutes
 from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
@@ -121,11 +121,6 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         presenter = Presenter(settings.media_public_url)
         signatures = Signatures([secret.get_secret_value() for secret in settings.media_url_secrets])
         gate = Gate(tokens, signatures, settings.media_read_access, settings.media_transform_access)
-        facts = {
-            "version": version(NAME),
-            "reads": str(settings.media_read_access),
-            "transforms": str(settings.media_transform_access),
-        }
         health = HealthRoutes(
             {
                 "store": _silent(backend.ping),
@@ -133,8 +128,10 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
                 "catalogue": _silent(catalogue.ping),
                 "renderer": pool.capabilities,
             },
-            facts,
+            {"reads": str(settings.media_read_access), "transforms": str(settings.media_transform_access)},
+            version(NAME),
             metrics,
+            Operators(settings.media_operator_networks, tokens),
         )
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
         app = web.Application()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from base64 import urlsafe_b64decode
@@ -23,6 +24,7 @@ MAX_TOKEN_BYTES = 4096
 MAX_HEADER_BYTES = 1024
 REFUSED_HEADERS = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64", "zip"})
 """Header fields that would bring a key or change what is signed (RFC 7515 sections 4.1.2-4.1.11): never followed."""
+_KEY_NAME = re.compile(r"[A-Za-z0-9._=-]{1,128}")
 
 
 class Action(StrEnum):
@@ -93,7 +95,7 @@ class Tokens:
         """The holder of *token*; raises Unauthorized without saying more than the holder needs."""
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthorized("the token is too long")
-        _check_header(token)
+        _check_header(token, may_name_key=not self._algorithms[0].startswith("HS"))
         try:
             claims = jwt.decode(
                 token,
@@ -139,8 +141,9 @@ class Tokens:
         )
 
 
-def _check_header(token: str) -> None:
-    # Before PyJWT looks: it parses nested JSON of any depth and ignores unknown critical fields' keys.
+def _check_header(token: str, *, may_name_key: bool) -> None:
+    # Before PyJWT looks: it parses nested JSON of any depth and ignores unknown critical fields' keys. Issuers with key pairs
+    # name the one they signed with (kid); there is one key here, so the name decides nothing.
     head = token.partition(".")[0]
     try:
         raw = urlsafe_b64decode(head + "=" * (-len(head) % 4))
@@ -151,7 +154,7 @@ def _check_header(token: str) -> None:
         not isinstance(header, dict)
         or REFUSED_HEADERS & header.keys()
         or header.get("typ", "JWT") not in {"JWT", "at+jwt"}
-        or "kid" in header
+        or ("kid" in header and not (may_name_key and _KEY_NAME.fullmatch(str(header["kid"]))))
     ):
         raise Unauthorized("the token's header is not accepted")
 

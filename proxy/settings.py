@@ -6,11 +6,22 @@ import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -85,6 +96,11 @@ class Settings(BaseModel):
         (), max_length=4, description="secrets of signed addresses, 32 bytes or more each; name them kid:secret to use kid"
     )
     media_cors_origins: Texts = Field((), description="exact origins whose pages may use the API, such as https://app.example")
+
+    media_operator_networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)] = Field(
+        (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+        description="networks whose direct callers see /metrics and the parts in /api/health without an admin's token",
+    )
 
     media_max_bytes_image: Bytes = Field(64 * MIB, description="largest picture")
     media_max_bytes_video: Bytes = Field(5 * GIB, description="largest film")

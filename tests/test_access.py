@@ -193,6 +193,17 @@ def test_a_token_of_the_private_key_holds(asymmetric: RunningServer, pair: tuple
     assert Client(asymmetric.url, jwt.encode(claims(), pair[0], "RS256")).get("/api/assets").status == 200
 
 
+def test_an_issuer_may_name_the_key_of_a_pair_and_nothing_follows_the_name(
+    asymmetric: RunningServer, pair: tuple[str, str]
+) -> None:
+    def answer(kid: Any) -> int:
+        token = jwt.encode(claims(), pair[0], "RS256", headers={"kid": kid})
+        return Client(asymmetric.url, token).get("/api/assets").status
+
+    assert answer("Ab3-_.x=") == 200
+    assert [answer(kid) for kid in ("../../dev/null", "", "k" * 200, "a\0b")] == [401, 401, 401, 401]
+
+
 @pytest.mark.parametrize("form", ["PEM", "stripped", "DER", "body"])
 def test_the_public_key_is_no_shared_secret_in_any_form(asymmetric: RunningServer, pair: tuple[str, str], form: str) -> None:
     lines = pair[1].strip().splitlines()

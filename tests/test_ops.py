@@ -39,6 +39,28 @@ def test_health_tells_every_part_and_nothing_of_the_machine(server: RunningServe
     assert SECRET not in json.dumps(document)
 
 
+FORWARDED = [
+    {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}, {"X-Real-IP": "127.0.0.1"}, {"Via": "1.1 web"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", FORWARDED, ids=lambda headers: next(iter(headers)))
+def test_what_is_inside_is_for_operators_only(server: RunningServer, stranger: Client, headers: dict[str, str]) -> None:
+    assert stranger.get("/metrics", headers).status == 404
+    assert stranger.get("/api/health", headers).json == {"status": "ok", "reads": "public", "transforms": "open"}
+    assert server.client("me").get("/metrics", headers).status == 404
+    admin = server.client("me", scope="media:admin")
+    assert admin.get("/metrics", headers).status == 200
+    assert admin.get("/api/health", headers).json["parts"]
+    assert Client(server.url, "no.token.this").get("/metrics", headers).status == 401
+
+
+def test_operators_are_in_the_networks_that_are_configured(serve: Callable[..., RunningServer]) -> None:
+    server = serve(MEDIA_OPERATOR_NETWORKS="10.0.0.0/8, fd00::/8")
+    assert Client(server.url).get("/metrics").status == 404
+    assert server.client("me", scope="media:admin").get("/metrics").status == 200
+
+
 @pytest.mark.parametrize("path", ["/api/health/live", "/api/health/ready", "/api/health"])
 def test_health_is_never_kept(stranger: Client, path: str) -> None:
     answer = stranger.get(path)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from aiohttp import web
 
 from processors.errors import MediaError
+from proxy.auth import Tokens
 from proxy.errors import NotFound
 from proxy.observe import Metrics
 
@@ -22,21 +25,53 @@ PAGE_POLICY = (
 )
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "json": "application/json"}
 
+FORWARDED = frozenset({"Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"})
+"""Headers of whoever passes on what others ask: the address of the connection is then not the caller's."""
+
 Check = Callable[[], Awaitable[Mapping[str, Any] | None]]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """Who may look inside: whoever asks directly from one of the *networks*, and holders of ``media:admin``."""
+
+    networks: Sequence[Network]
+    tokens: Tokens
+
+    def include(self, request: web.Request) -> bool:
+        """Whether *request* comes from one of them; raises Unauthorized for a token that does not hold."""
+        principal = self.tokens.bearer(request.headers.getall("Authorization", []))
+        if principal is not None and principal.is_admin:
+            return True
+        if request.remote is None or FORWARDED & request.headers.keys():
+            return False
+        address = ipaddress.ip_address(request.remote.partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self.networks)
 
 
 class HealthRoutes:
-    """How the parts are. *checks* raise when their part is not well, and give what is worth showing of it."""
+    """How the parts are. *checks* raise when their part is not well, and give what is worth showing of it.
 
-    def __init__(self, checks: Mapping[str, Check], facts: Mapping[str, Any], metrics: Metrics) -> None:
+    *modes* are for everybody; the parts, the *version* and the metrics for *operators*.
+    """
+
+    def __init__(
+        self, checks: Mapping[str, Check], modes: Mapping[str, str], version: str, metrics: Metrics, operators: Operators
+    ) -> None:
         self._checks = checks
-        self._facts = facts
+        self._modes = modes
+        self._version = version
         self._metrics = metrics
+        self._operators = operators
         self.is_draining = False
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Every part's state and latency; 200 also when one is not well, for people and dashboards."""
-        return _fresh(await self._state())
+        state = await self._state()
+        inside = {"version": self._version, "parts": state["parts"]} if self._operators.include(request) else {}
+        return _fresh({"status": state["status"], **self._modes, **inside})
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         """200 as long as the loop runs."""
@@ -48,7 +83,9 @@ class HealthRoutes:
         return _fresh({"status": state["status"]}, 200 if state["status"] == "ok" else 503)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        """Prometheus' text format."""
+        """Prometheus' text format; raises NotFound for others than operators."""
+        if not self._operators.include(request):
+            raise NotFound
         return web.Response(
             body=self._metrics.page(), headers={"Content-Type": self._metrics.content_type, "Cache-Control": "no-store"}
         )
@@ -57,7 +94,7 @@ class HealthRoutes:
         parts = dict(zip(self._checks, await asyncio.gather(*map(_checked, self._checks.values())), strict=True))
         well = all(part["status"] == "ok" for part in parts.values())
         status = "draining" if self.is_draining else "ok" if well else "degraded"
-        return {"status": status, **self._facts, "parts": parts}
+        return {"status": status, "parts": parts}
 
 
 class PageRoutes:
