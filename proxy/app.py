@@ -117,6 +117,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
         metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
         metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: delivery.cached_bytes)
+        metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: delivery.storing)
 
         presenter = Presenter(settings.media_public_url)
         signatures = Signatures([secret.get_secret_value() for secret in settings.media_url_secrets])

@@ -125,6 +125,11 @@ class Delivery:
         """The memory that kept renditions take."""
         return self._cache.bytes
 
+    @property
+    def storing(self) -> int:
+        """How many renditions are being stored behind their answers."""
+        return len(self._errands)
+
     async def _fetch(self, meta: ObjectMeta, transform: Transform, name: Key) -> Rendered:
         rendered = await self._stored(name)
         if rendered is not None:

@@ -46,6 +46,9 @@ class Errands:
         self._limit = limit
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     def begin(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Run *work* behind the answer; False (and nothing happens) when *limit* errands are already under way."""
         if len(self._tasks) >= self._limit:

@@ -8,7 +8,7 @@ import secrets
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 class Connection(RequestHandler):
     """One connection: cuts a head that does not come to its end, and answers malformed HTTP with a problem document."""
 
-    __slots__ = ("_head_deadline", "_head_timeout_s", "_metrics", "_names_method")
+    __slots__ = ("_body", "_head_deadline", "_head_timeout_s", "_metrics", "_names_method")
 
     def __init__(self, *args: Any, head_timeout_s: float, metrics: Metrics, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,12 +40,17 @@ class Connection(RequestHandler):
         self._metrics = metrics
         self._head_deadline: asyncio.TimerHandle | None = None
         self._names_method = False
+        self._body: StreamReader | None = None
 
     def data_received(self, data: bytes) -> None:
         """As aiohttp does, with an eye on the clock and on what cannot be parsed."""
         super().data_received(data)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            self._give_up(data)
+        if self._messages:
+            message, body = self._messages[-1]
+            if isinstance(message, _ErrInfo):
+                self._give_up(data)
+            else:
+                self._body = body
         if self._messages or self._current_request is not None:
             self._stop_clock()
         elif self._head_deadline is None:
@@ -63,8 +68,8 @@ class Connection(RequestHandler):
     def _give_up(self, data: bytes) -> None:
         # The handler of a request whose body broke the parser would wait for more until its deadline (aiohttp 3.14.5).
         self._names_method = _REQUEST_LINE.match(data) is not None
-        if self._current_request is not None and not self._current_request.content.is_eof():
-            self._current_request.content.set_exception(web.RequestPayloadError("the body is malformed"))
+        if self._body is not None and not self._body.is_eof():
+            self._body.set_exception(web.RequestPayloadError("the body is malformed"))
             self._lingering_time = 0.0  # there is no rest of the body to wait for
 
     def _stop_clock(self) -> None:

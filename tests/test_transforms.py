@@ -227,7 +227,8 @@ def test_an_equal_tag_is_answered_without_picture_work(studio: RunningServer, fr
 def test_a_stored_rendition_survives_a_restart(studio: RunningServer, fresh_path: str) -> None:
     before = studio.files()
     first = studio.client().get(f"{fresh_path}?w=140")
-    assert until(lambda: len(studio.files()) > len(before)), "the rendition was not stored"
+    studio.settle()
+    assert studio.files() > before, "the rendition was not stored"
     studio.restart()
     again = studio.client().get(f"{fresh_path}?w=140")
     assert (again.body, again.headers["ETag"], again.headers["Content-Type"]) == (
@@ -244,7 +245,7 @@ def test_a_stored_rendition_survives_a_restart(studio: RunningServer, fresh_path
 def test_a_damaged_stored_rendition_is_made_anew(studio: RunningServer, fresh_path: str) -> None:
     before = studio.files()
     first = studio.client().get(f"{fresh_path}?w=150")
-    assert until(lambda: len(studio.files()) > len(before))
+    studio.settle()
     for name in studio.files() - before:
         file = studio.data / name
         data = file.read_bytes()

@@ -28,7 +28,6 @@ REPOSITORY = Path(__file__).parents[2]
 SECRET = "a test secret that is long enough for HS256, no more"
 START_S = 20.0
 STOP_S = 35.0
-STEADY_S = 0.15
 CATALOGUE = re.compile(r"\.(db|sqlite3?)(-wal|-shm|-journal)?$|(^|/)(\.lock|lock|jwt-secret|jwt\.secret|secret)$")
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
 
@@ -54,7 +53,6 @@ class RunningServer:
         self.output = Output()
         self.url = ""
         self.port = 0
-        self._made = 0.0
         self._is_warm = False
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -228,21 +226,8 @@ class RunningServer:
             list(pool.map(work, range(8, 24)))
 
     def settle(self) -> None:
-        """Wait until renditions that were made since the last call are stored, which happens behind the answers."""
-        made = self.metric("media_render_seconds_count")
-        if made != self._made:
-            self._made = made
-            before: set[str] = set()
-            steady_since = time.monotonic()
-
-            def steady() -> bool:
-                nonlocal before, steady_since
-                now = self.files()
-                if now != before:
-                    before, steady_since = now, time.monotonic()
-                return time.monotonic() - steady_since > STEADY_S
-
-            until(steady)
+        """Wait until the renditions that were made are stored, which happens behind their answers."""
+        assert until(lambda: self.metric("media_storing") == 0), "renditions are still being stored"
 
     def open_files(self) -> set[str]:
         """Names of the regular files that the HTTP process has open below its data folder, but those of the catalogue."""
