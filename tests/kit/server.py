@@ -226,8 +226,11 @@ class RunningServer:
             list(pool.map(work, range(8, 24)))
 
     def settle(self) -> None:
-        """Wait until the renditions that were made are stored, which happens behind their answers."""
+        """Wait until what earlier requests left is done: renditions are stored behind answers, log lines come through a pipe."""
         assert until(lambda: self.metric("media_storing") == 0), "renditions are still being stored"
+        mark = self.output.mark
+        last = Client(self.url).get("/api/health/live").headers["X-Request-ID"]
+        assert self.output.wait_for(lambda line: last in line, since=mark), "the log does not come"
 
     def open_files(self) -> set[str]:
         """Names of the regular files that the HTTP process has open below its data folder, but those of the catalogue."""
