@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+TRACES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=30)
+"""Of a crash the log has where, and never the values: tokens and file names are among them."""
 
 
 class Metrics:
@@ -98,7 +100,7 @@ def configure_logs(level: str) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if on_terminal else [structlog.processors.dict_tracebacks]),
+            *([] if on_terminal else [structlog.processors.ExceptionRenderer(TRACES)]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level.lower()),

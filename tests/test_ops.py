@@ -147,6 +147,20 @@ def test_no_token_secret_or_query_is_ever_logged(server: RunningServer, client: 
     assert SECRET not in text
 
 
+def test_a_trace_in_the_log_tells_where_and_no_values() -> None:
+    crash = (
+        "import structlog; from proxy.observe import configure_logs; configure_logs('info')\n"
+        "def crashing(token):\n"
+        "    raise LookupError\n"
+        "try: crashing('hush' + '-hush')\n"
+        "except LookupError: structlog.get_logger().exception('request.crashed')"
+    )
+    done = subprocess.run([sys.executable, "-c", crash], cwd=REPOSITORY, capture_output=True, text=True, timeout=30, check=True)
+    line = json.loads(done.stderr)
+    assert line["exception"][0]["frames"][-1]["name"] == "crashing"
+    assert "hush-hush" not in done.stderr
+
+
 # -- the first start ----------------------------------------------------------------------------------------------------
 
 
