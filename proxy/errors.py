@@ -56,6 +56,22 @@ class ExpiredAddress(Forbidden):
     title = "This address has expired"
 
 
+class StoreRefused(MediaError):
+    """A store does not let us in, or has no such bucket: no other store is tried, since a person must mend this (502)."""
+
+    status = 502
+    slug = "store-refused"
+    title = "A store refused the request"
+
+
+class LoopDetected(MediaError):
+    """The request has been through a media proxy already (RFC 5842 section 7.2)."""
+
+    status = 508
+    slug = "loop"
+    title = "Media proxies ask each other in a circle"
+
+
 class NotFound(MediaError):
     """No such object, or it is somebody else's: the two look the same."""
 

@@ -84,7 +84,7 @@ class Ingest:
             limit = self._limits[format.kind]
             if (incoming.length or 0) > limit:
                 raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
-            asset = await self._put(owner, format, body, incoming.filename, idempotency_key)
+            asset = await self._put(owner, format, replace(incoming, body=body), idempotency_key)
         except MediaError as error:
             self._metrics.upload(kind, error.slug)
             raise
@@ -92,7 +92,7 @@ class Ingest:
         log.info("upload.stored", key=asset.key, size=asset.size, content_type=asset.content_type)
         return asset
 
-    async def _put(self, owner: str, format: Format, body: Body, filename: str | None, idempotency_key: str | None) -> Asset:
+    async def _put(self, owner: str, format: Format, incoming: Incoming, idempotency_key: str | None) -> Asset:
         key = keys.mint(owner, format.extension)
         recorded: list[Asset] = []
 
@@ -100,7 +100,7 @@ class Ingest:
             meta = staged.meta
             assert meta.sha256 is not None
             asset = Asset(
-                key, owner, filename, format.mime, meta.size, meta.sha256, meta.etag, datetime.now(UTC), self._backend.name,
+                key, owner, incoming.filename, format.mime, meta.size, meta.sha256, meta.etag, datetime.now(UTC), meta.store,
                 idempotency_key=idempotency_key,
             )  # fmt: skip
             if format.kind is not Kind.DOCUMENT:
@@ -110,7 +110,7 @@ class Ingest:
             await self._catalogue.add(asset)
 
         try:
-            await self._backend.put(key, body, format.mime, admit)
+            await self._backend.put(key, incoming.body, format.mime, admit, size=incoming.length)
             await self._catalogue.mark(key, State.READY)
         except BaseException:
             if recorded:  # the record may stand, and even the object: an upload that was not acknowledged leaves neither

@@ -6,13 +6,13 @@ Sizes are bytes, times are aware UTC, etags are opaque and unquoted, ranges are 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Protocol, Self, runtime_checkable
 
 from processors.transform import Transform
 from processors.values import Inspected, Rendered
@@ -24,7 +24,10 @@ Body = AsyncIterator[bytes]
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """What a store knows of one object. *sha256* is lower-case hex, or None where the store does not hold it."""
+    """What a store knows of one object. *etag* is the generation of the write (`generations`), equal on every store that has it;
+    of what others put into a bucket it is the store's own. *sha256* is lower-case hex, or None where the store does not hold it.
+    *store* is the name of the one that has it.
+    """
 
     key: Key
     size: int
@@ -32,6 +35,16 @@ class ObjectMeta:
     etag: str
     modified: datetime
     sha256: str | None = None
+    store: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a store's list tells of one object: on S3 neither its type nor the metadata that we gave it."""
+
+    key: Key
+    size: int
+    modified: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +112,11 @@ Admit = Callable[[ObjectReader], Awaitable[None]]
 
 
 class Backend(Protocol):
-    """An object store. Raises NotFound, RangeNotSatisfiable, StorageFull, Unavailable and nothing of its library's."""
+    """An object store. Raises NotFound, RangeNotSatisfiable, and what makes another store worth a try: StorageFull, Unavailable.
+
+    StoreRefused (credentials, a missing bucket) and Conflict (a key that this store cannot hold) are for a person to mend.
+    Nothing of its library's comes through.
+    """
 
     @property
     def name(self) -> str:
@@ -112,11 +129,21 @@ class Backend(Protocol):
         """The object, or *span* of it, in one round trip. Bytes and meta are of one version, also while it is overwritten."""
         ...
 
-    async def put(self, key: Key, body: Body, content_type: str, admit: Admit | None = None) -> ObjectMeta:
+    async def put(
+        self,
+        key: Key,
+        body: Body,
+        content_type: str,
+        admit: Admit | None = None,
+        *,
+        size: int | None = None,
+        etag: str | None = None,
+    ) -> ObjectMeta:
         """Store *body*, read once. Atomic: readers see the old object or the whole new one, and it is durable on return.
 
         *admit* sees the staged bytes before anybody else can. If the body or *admit* raises, or this is cancelled, the
-        exception comes through unchanged and the key stays as it was.
+        exception comes through unchanged and the key stays as it was. *size* is the body's, where it is known: it must be
+        exact, else the put raises BadRequest. *etag* is given for a copy of a write that has a generation already.
         """
         ...
 
@@ -124,12 +151,69 @@ class Backend(Protocol):
         """Remove the object; idempotent."""
         ...
 
-    def list(self, prefix: str = "") -> AsyncIterator[ObjectMeta]:
-        """The objects whose keys begin with *prefix*, in no order."""
+    def list(self, prefix: str = "") -> AsyncIterator[Listed]:
+        """The objects whose keys begin with *prefix*, in no order, in constant memory; those of a store that fails midway end in
+        Unavailable.
+        """
         ...
 
     async def ping(self) -> None:
         """Raise Unavailable if a write would not work now."""
+        ...
+
+
+@runtime_checkable
+class Presigner(Protocol):
+    """A store that clients can fetch from by themselves."""
+
+    async def presign_get(self, key: Key, expires_s: int) -> str:
+        """An address that gives the object to whoever has it, for *expires_s* seconds; raises NotFound only where it is known."""
+        ...
+
+
+class DebtKind(StrEnum):
+    """What a store owes: the copy of a write that went elsewhere, or the removal of what was deleted while it was away."""
+
+    COPY = "copy"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """What *store* must still get or lose of *key*. Durable before the write or the delete is acknowledged.
+
+    *etag* is the generation of the write, or of the delete itself: only older writes fall to it. *holder* is the store that
+    has the bytes of a COPY; *settled* says that it stays there for good (the policy ``leave``), and nothing is to be done.
+    """
+
+    key: Key
+    store: str
+    kind: DebtKind
+    etag: str
+    holder: str | None = None
+    sha256: str | None = None
+    settled: bool = False
+
+
+class Ledger(Protocol):
+    """The durable list of debts; one for each key and store, the newest replaces older ones. Raises Unavailable."""
+
+    async def owe(self, debts: Sequence[Debt]) -> None:
+        """Write them down, all or none; committed on return."""
+        ...
+
+    async def pay(self, debt: Debt) -> None:
+        """Strike it out, unless a newer one has taken its place."""
+        ...
+
+    async def debts_of(self, key: Key) -> list[Debt]: ...
+
+    async def due(self, stores: Collection[str], limit: int, after: Key | None = None) -> list[Debt]:
+        """Up to *limit* unsettled debts of these *stores*, by key, beyond *after*."""
+        ...
+
+    async def backlog(self) -> dict[str, int]:
+        """How many unsettled debts each store has."""
         ...
 
 
@@ -218,10 +302,15 @@ __all__ = [
     "Body",
     "ByteRange",
     "Catalogue",
+    "Debt",
+    "DebtKind",
     "Inspected",
+    "Ledger",
+    "Listed",
     "ObjectMeta",
     "ObjectReader",
     "Page",
+    "Presigner",
     "Rendered",
     "Renderer",
     "State",

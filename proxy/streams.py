@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 
-from proxy.errors import TooLarge, TooSlow
+from proxy.errors import BadRequest, TooLarge, TooSlow
 from proxy.ports import Body
 
 RATE_GRACE_S = 30.0
@@ -26,6 +26,18 @@ async def limited(body: Body, max_bytes: Callable[[], int]) -> AsyncIterator[byt
         check()
         yield chunk
     check()  # the limit may have become known, and lower, behind the last chunk
+
+
+async def sized(body: Body, size: int | None) -> AsyncIterator[bytes]:
+    """Pass *body* on unchanged; raise BadRequest when it has more or fewer than *size* bytes. None: it may have any number."""
+    seen = 0
+    async for chunk in body:
+        seen += len(chunk)
+        if size is not None and seen > size:
+            raise BadRequest("the body is longer than was declared")
+        yield chunk
+    if size is not None and seen < size:
+        raise BadRequest("the body is shorter than was declared")
 
 
 async def paced(body: Body, idle_s: float, min_rate: int, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[bytes]:

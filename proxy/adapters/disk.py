@@ -8,16 +8,15 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
+from proxy import generations
 from proxy.keys import Key
 from proxy.ports import ObjectMeta
 
 READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 MAKING = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GENERATION = re.compile("[0-9a-f]{32}")
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 _NO_FULL_SYNC = frozenset({errno.ENOTSUP, errno.EINVAL, errno.ENOTTY})
@@ -90,20 +89,21 @@ def _flush(descriptor: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What stands in an object's ``.json``. *generation* is 16 hex digits that only grow, then 16 that are random."""
+    """What stands in an object's ``.json``. *generation* is of this store: 16 hex digits that only grow, then 16 that are random.
+
+    *etag* is the generation of the write, which copies of it on other stores have too.
+    """
 
     generation: str
     key: str
     size: int
     sha256: str
     content_type: str
-    modified_ns: int
+    etag: str
 
-    @property
-    def meta(self) -> ObjectMeta:
-        """The same for the port; the etag is of the bytes, so equal on every store that holds them."""
-        modified = EPOCH + timedelta(microseconds=self.modified_ns // 1000)
-        return ObjectMeta(Key(self.key), self.size, self.content_type, self.sha256[:32], modified, self.sha256)
+    def meta(self, store: str) -> ObjectMeta:
+        """The same for the port, of the store that is called *store*."""
+        return ObjectMeta(Key(self.key), self.size, self.content_type, self.etag, generations.began(self.etag), self.sha256, store)
 
     @property
     def order(self) -> int:
@@ -123,7 +123,7 @@ def read_record(path: Path) -> Record:
         record = Record(**json.loads(data))
         texts = (record.generation, record.key, record.sha256, record.content_type)
         sound = all(isinstance(text, str) for text in texts) and all(texts) and record.size >= 0 and len(record.sha256) == 64
-        if sound and _GENERATION.fullmatch(record.generation) and record.meta.modified >= EPOCH:
+        if sound and _GENERATION.fullmatch(record.generation) and generations.is_generation(record.etag):
             return record
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise Damaged(f"the record {path.name} cannot be read") from error

@@ -9,7 +9,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +16,14 @@ from typing import BinaryIO, Self, TypeVar
 
 import structlog
 
+from proxy import generations
 from proxy.adapters.disk import Damaged, Steps
 from proxy.adapters.objects import Objects, Staged
 from proxy.adapters.root import claim
 from proxy.errors import NotFound, StorageFull, Unavailable
 from proxy.keys import Key
-from proxy.ports import Admit, Body, ByteRange, ObjectMeta, ObjectReader
+from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
+from proxy.streams import sized
 
 T = TypeVar("T")
 
@@ -84,35 +85,45 @@ class LocalBackend:
     async def head(self, key: Key) -> ObjectMeta:
         """The record's; raises NotFound."""
         with self._translated(), _missing():
-            return (await self._step(self._objects.head, key)).meta
+            return (await self._step(self._objects.head, key)).meta(self.name)
 
     async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
         """The object as it is now; an overwrite or a delete does not touch what is open."""
         with self._translated(), _missing():
             record, file, path = await self._step(self._objects.open, key, undo=lambda opened: opened[1].close())
         try:
-            return self._reader(record.meta, file, path, None if span is None else span.within(record.size), owned=True)
+            return self._reader(record.meta(self.name), file, path, None if span is None else span.within(record.size), owned=True)
         except BaseException:
             file.close()
             raise
 
-    async def put(self, key: Key, body: Body, content_type: str, admit: Admit | None = None) -> ObjectMeta:
+    async def put(
+        self,
+        key: Key,
+        body: Body,
+        content_type: str,
+        admit: Admit | None = None,
+        *,
+        size: int | None = None,
+        etag: str | None = None,
+    ) -> ObjectMeta:
         """Write and hash, sync, *admit*, commit."""
+        etag = etag or generations.mint()
         with self._translated():
             staged = await self._step(self._objects.stage, key, undo=self._objects.unstage)
         try:
-            size, digest = await self._take(staged, body)
+            taken, digest = await self._take(staged, sized(body, size))
             if admit is not None:
-                meta = ObjectMeta(key, size, content_type, digest[:32], datetime.now(UTC), digest)
+                meta = ObjectMeta(key, taken, content_type, etag, generations.began(etag), digest, self.name)
                 await admit(self._reader(meta, staged.file, staged.path, None, owned=False))
             with self._translated():
                 async with self._alone(key):
-                    record = await self._step(self._objects.commit, staged, size, digest, content_type, late=staged)
+                    record = await self._step(self._objects.commit, staged, taken, digest, content_type, etag, late=staged)
         except BaseException:
             await self._step(self._objects.unstage, staged, surely=True)
             raise
         staged.file.close()
-        return record.meta
+        return record.meta(self.name)
 
     async def delete(self, key: Key) -> None:
         """Remove the object; idempotent."""
@@ -120,7 +131,7 @@ class LocalBackend:
             async with self._alone(key):
                 await self._step(self._objects.remove, key)
 
-    async def list(self, prefix: str = "") -> AsyncIterator[ObjectMeta]:
+    async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
         """All with *prefix*; one that ends within the first segment of keys reads every record there is.
 
         Raises Unavailable at the end if there were damaged ones.
@@ -130,7 +141,7 @@ class LocalBackend:
             with self._translated():
                 while batch := await self._step(lambda: tuple(islice(records, LIST_BATCH))):
                     for record in batch:
-                        yield record.meta
+                        yield Listed(Key(record.key), record.size, generations.began(record.etag))
         finally:
             records.close()
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
+from proxy import generations
 from proxy.errors import NotFound
 from proxy.keys import Key
-from proxy.ports import Admit, Body, ByteRange, ObjectMeta, ObjectReader
+from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
+from proxy.streams import sized
 
 CHUNK_BYTES = 1 << 16
 
@@ -29,14 +30,23 @@ class MemoryBackend:
         meta, data = self._found(key)
         return _reader(meta, data, None if span is None else span.within(meta.size))
 
-    async def put(self, key: Key, body: Body, content_type: str, admit: Admit | None = None) -> ObjectMeta:
+    async def put(
+        self,
+        key: Key,
+        body: Body,
+        content_type: str,
+        admit: Admit | None = None,
+        *,
+        size: int | None = None,
+        etag: str | None = None,
+    ) -> ObjectMeta:
         """Take it all, *admit*, let it be seen."""
+        etag = etag or generations.mint()
         taken = bytearray()
-        async for chunk in body:
+        async for chunk in sized(body, size):
             taken += chunk
         data = bytes(taken)
-        digest = hashlib.sha256(data).hexdigest()
-        meta = ObjectMeta(key, len(data), content_type, digest[:32], datetime.now(UTC), digest)
+        meta = ObjectMeta(key, len(data), content_type, etag, generations.began(etag), hashlib.sha256(data).hexdigest(), self.name)
         if admit is not None:
             await admit(_reader(meta, data, None))
         self._objects[key] = (meta, data)
@@ -46,11 +56,11 @@ class MemoryBackend:
         """Remove the object; idempotent."""
         self._objects.pop(key, None)
 
-    async def list(self, prefix: str = "") -> AsyncIterator[ObjectMeta]:
+    async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
         """All with *prefix* at the moment of the call."""
         for meta, _ in list(self._objects.values()):
             if meta.key.startswith(prefix):
-                yield meta
+                yield Listed(meta.key, meta.size, meta.modified)
 
     async def ping(self) -> None:
         """Memory is always there."""

@@ -109,14 +109,13 @@ class Objects:
             except OSError as error:  # why the put failed matters more
                 log.warning("store.leftover", error=error.strerror)
 
-    def commit(self, staged: Staged, size: int, sha256: str, content_type: str) -> Record:
+    def commit(self, staged: Staged, size: int, sha256: str, content_type: str, etag: str) -> Record:
         """Make the staged bytes the object, durably. Whatever this raises, Abandoned too, the key is as it was."""
         place = self._place(staged.key)
         with staged.lock, self._guard(place):
             old = self._live(place)
-            modified_ns = time.time_ns()
-            generation = f"{self._order(modified_ns, old):016x}{staged.token}"
-            record = Record(generation, staged.key, size, sha256, content_type, modified_ns)
+            generation = f"{self._order(time.time_ns(), old):016x}{staged.token}"
+            record = Record(generation, staged.key, size, sha256, content_type, etag)
             try:
                 self._exchange(staged, place, old, record)
                 if staged.abandoned:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy import keys
+from proxy import generations, keys
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.memory import MemoryBackend
-from proxy.errors import NotFound, RangeNotSatisfiable, TooLarge
+from proxy.errors import BadRequest, NotFound, RangeNotSatisfiable, TooLarge
 from proxy.keys import Key
-from proxy.ports import Backend, ByteRange, ObjectMeta, ObjectReader
+from proxy.ports import Backend, ByteRange, Listed, ObjectReader
 from tests.contracts.bodies import body, failing_after, read, standing_after
 
 JPEG = "image/jpeg"
@@ -85,6 +85,40 @@ async def test_what_is_known_of_an_object_is_of_its_bytes(backend: Backend) -> N
     assert meta.etag
     assert '"' not in meta.etag
     assert await backend.head(KEY) == meta
+
+
+async def test_each_write_has_an_etag_of_its_own_and_the_later_one_is_the_higher(backend: Backend) -> None:
+    first = await backend.put(KEY, body(b"same"), JPEG)
+    second = await backend.put(KEY, body(b"same"), JPEG)
+    assert generations.order(second.etag) > generations.order(first.etag)
+    assert second.modified == generations.began(second.etag)
+
+
+async def test_a_copy_keeps_the_etag_and_the_time_of_its_write(backend: Backend) -> None:
+    etag = generations.mint()
+    seen: list[str] = []
+
+    async def admit(staged: ObjectReader) -> None:
+        seen.append(staged.meta.etag)
+
+    meta = await backend.put(KEY, body(b"copied"), JPEG, admit, size=6, etag=etag)
+    assert (meta.etag, meta.modified, seen) == (etag, generations.began(etag), [etag])
+    assert await backend.head(KEY) == meta
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK, 3 * BLOCK + 1, 40 * BLOCK + 17])
+async def test_a_body_of_known_size_comes_back_whole(backend: Backend, size: int) -> None:
+    data = version(3, size)
+    meta = await backend.put(KEY, body(data[:10], data[10:]), JPEG, size=size)
+    assert meta.size == size
+    assert await read(await backend.open(KEY)) == data
+
+
+@pytest.mark.parametrize("declared", [0, BLOCK, 40 * BLOCK - 1, 40 * BLOCK + 1])
+async def test_a_body_of_another_size_than_was_declared_leaves_nothing(backend: Backend, declared: int) -> None:
+    with pytest.raises(BadRequest):
+        await backend.put(KEY, body(*(version(1, BLOCK) for _ in range(40))), JPEG, size=declared)
+    assert await stored(backend) == set()
 
 
 async def test_empty_chunks_are_nothing(backend: Backend) -> None:
@@ -321,7 +355,7 @@ async def test_parallel_puts_of_one_key_leave_one_whole_object(backend: Backend)
     meta = await backend.head(KEY)
     assert meta in metas
     assert await read(await backend.open(KEY)) == versions[metas.index(meta)]
-    assert [found async for found in backend.list()] == [meta]
+    assert [found async for found in backend.list()] == [Listed(KEY, meta.size, meta.modified)]
 
 
 async def test_puts_and_deletes_of_one_key_at_once_leave_a_whole_object_or_none(backend: Backend) -> None:
@@ -379,7 +413,7 @@ async def test_a_list_holds_the_keys_that_begin_with_the_prefix(backend: Backend
 
 async def test_a_list_gives_what_head_gives(backend: Backend) -> None:
     meta = await backend.put(KEY, body(b"x"), JPEG)
-    assert [found async for found in backend.list("u7/")] == [meta]
+    assert [found async for found in backend.list("u7/")] == [Listed(KEY, 1, meta.modified)]
 
 
 async def test_what_is_deleted_while_it_is_listed_is_listed_or_not_and_the_rest_is(backend: Backend) -> None:
@@ -392,7 +426,7 @@ async def test_what_is_deleted_while_it_is_listed_is_listed_or_not_and_the_rest_
     assert kept <= set(listed) <= set(names)
 
 
-async def deleting(backend: Backend, names: list[Key]) -> AsyncIterator[ObjectMeta]:
+async def deleting(backend: Backend, names: list[Key]) -> AsyncIterator[Listed]:
     """The list of ``u/``, while one of *names* after the other is deleted."""
     left = iter(names)
     async for meta in backend.list("u/"):
