@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+import stores
+
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
@@ -59,6 +61,8 @@ def main(target: str) -> None:
                 install(wanted | (installed() or frozenset()))
     if "test" in wanted:
         provide_browser()
+    if target == "test":
+        provide_stores()
 
 
 def ready(wanted: frozenset[str]) -> bool:
@@ -188,6 +192,19 @@ def provide_browser() -> None:
         packages = missing_packages()
     if packages:
         advice = f"The tests of the page need what is not here: install your system's {' and '.join(packages)}."
+        if os.environ.get("CI") == "true":
+            raise Failure(advice)
+        say(f"{advice} Until then they are skipped.")
+
+
+def provide_stores() -> None:
+    """versitygw and MinIO, for the tests against real object stores: built where Go is, else said; in CI a must."""
+    for program in stores.missing():
+        if shutil.which("go"):
+            say(f"Building {program.name} for the tests of the S3 store (some minutes, once; kept in {stores.folder()})")
+        if (failure := stores.build(program)) is None:
+            continue
+        advice = f"The tests against a real {program.name} need what is not here: {failure}. Install Go 1.25 or newer."
         if os.environ.get("CI") == "true":
             raise Failure(advice)
         say(f"{advice} Until then they are skipped.")
