@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -45,6 +45,22 @@ class TransformAccess(StrEnum):
     SIGNED = "signed"
 
 
+class HomeComing(StrEnum):
+    """What becomes of an object that was written to a lower store while a higher one was away, when that is back."""
+
+    MOVE = "move"
+    COPY = "copy"
+    LEAVE = "leave"
+
+
+class DeliveryMode(StrEnum):
+    """How the bytes of an original go out: through us, from the store by a presigned address, or by nginx in front of us."""
+
+    STREAM = "stream"
+    REDIRECT = "redirect"
+    ACCEL = "accel"
+
+
 class BadSettings(ValueError):
     """The environment is not usable; the text names every fault by its setting, and no secret's value."""
 
@@ -66,6 +82,7 @@ def _listed(value: Any) -> Any:
 Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, le=1 << 50)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
+Profile = Literal["minio", "versitygw", "garage", "r2", "aws", "generic"]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
@@ -101,6 +118,35 @@ class Settings(BaseModel):
         (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
         description="networks whose direct callers see /metrics and the parts in /api/health without an admin's token",
     )
+
+    minio_endpoint: str | None = Field(None, description="host of the MinIO server, the first of the stores")
+    minio_port: int = Field(9000, ge=1, le=65535, description="its port")
+    minio_access_key: str | None = Field(None, description="its access key")
+    minio_secret_key: SecretStr | None = Field(None, description="its secret key")
+    minio_bucket_name: str = Field("sav3-media", description="its bucket of originals")
+    minio_thumbnails_bucket_name: str = Field("sav3-thumbnails", description="its bucket of stored renditions")
+    minio_temp_bucket_name: str = Field("sav3-temp", description="its bucket of uploads in progress")
+    minio_use_ssl: bool = Field(False, description="whether to speak https with it")
+    minio_public_endpoint: str | None = Field(None, description="how clients reach it, for presigned addresses")
+    minio_region: str = Field("us-east-1", min_length=1, description="its region")
+    minio_profile: Profile = Field("minio", description="what it is: minio, versitygw, garage, r2, aws or generic")
+    aws_access_key_id: str | None = Field(None, description="access key of the S3 bucket, the second of the stores")
+    aws_secret_access_key: SecretStr | None = Field(None, description="its secret key")
+    aws_region: str = Field("us-east-1", min_length=1, description="its region")
+    s3_bucket_name: str | None = Field(None, description="the bucket of originals; without it AWS S3 is not used")
+    s3_endpoint_url: str | None = Field(None, description="where the bucket is, if not at AWS")
+    s3_profile: Profile = Field("aws", description="what serves it: aws, r2, garage, versitygw, minio or generic")
+    media_proxy_url: str | None = Field(None, description="another media proxy, the third of the stores")
+    media_proxy_token: SecretStr | None = Field(
+        None, description="an admin's token for it; without one a token is made with JWT_SECRET, which both must then share"
+    )
+    media_local_store: bool = Field(True, description="whether the data folder is the last of the stores")
+    media_home_coming: HomeComing = Field(
+        HomeComing.MOVE, description="move, copy or leave what was written elsewhere while a store was away"
+    )
+    media_store_deadline: Seconds = Field(3.0, description="seconds that a store has to begin an answer")
+    media_delivery: DeliveryMode = Field(DeliveryMode.STREAM, description="stream, redirect or accel")
+    media_redirect_lifetime: int = Field(60, ge=1, le=86_400, description="seconds that a presigned address holds")
 
     media_max_bytes_image: Bytes = Field(64 * MIB, description="largest picture")
     media_max_bytes_video: Bytes = Field(5 * GIB, description="largest film")
@@ -141,14 +187,14 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise BadSettings("\n".join(_fault(item) for item in error.errors(include_url=False, include_input=False))) from None
 
-    @field_validator("media_public_url")
+    @field_validator("media_public_url", "media_proxy_url", "s3_endpoint_url", "minio_public_endpoint")
     @classmethod
     def _absolute(cls, url: str | None) -> str | None:
         if url is None:
             return None
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
-            raise ValueError("is an http or https address without query, such as https://media.example")
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("is an http or https address without user and query, such as https://media.example")
         return url.rstrip("/")
 
     @field_validator("media_cors_origins")
@@ -185,11 +231,22 @@ class Settings(BaseModel):
             raise ValueError(
                 "JWT_ALGORITHMS must be of one family that fits the key: HS… for a secret, RS…, PS…, ES… or EdDSA for a key pair"
             )
+        self._check_stores()
         if self.media_read_access is ReadAccess.SIGNED and not self.media_url_secrets:
             raise ValueError("MEDIA_READ_ACCESS=signed needs MEDIA_URL_SECRETS")
         if self.media_transform_access is TransformAccess.SIGNED and not self.media_url_secrets:
             raise ValueError("MEDIA_TRANSFORM_ACCESS=signed needs MEDIA_URL_SECRETS")
         return self
+
+    def _check_stores(self) -> None:
+        if self.minio_endpoint is not None and (self.minio_access_key is None or self.minio_secret_key is None):
+            raise ValueError("MINIO_ENDPOINT needs MINIO_ACCESS_KEY and MINIO_SECRET_KEY")
+        if self.s3_bucket_name is not None and (self.aws_access_key_id is None or self.aws_secret_access_key is None):
+            raise ValueError("S3_BUCKET_NAME needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if self.media_proxy_url is not None and self.media_proxy_token is None and self.jwt_public_key is not None:
+            raise ValueError("MEDIA_PROXY_URL needs MEDIA_PROXY_TOKEN where tokens are made by somebody else (JWT_PUBLIC_KEY)")
+        if not (self.media_local_store or self.minio_endpoint or self.s3_bucket_name or self.media_proxy_url):
+            raise ValueError("MEDIA_LOCAL_STORE=off leaves no store: set MINIO_ENDPOINT, S3_BUCKET_NAME or MEDIA_PROXY_URL")
 
     @property
     def algorithms(self) -> tuple[str, ...]:

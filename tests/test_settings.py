@@ -55,11 +55,25 @@ def test_every_fault_is_named_at_once() -> None:
         {"MEDIA_PUBLIC_URL": "media.example"},
         {"MEDIA_MAX_PIXELS": "0"},
         {"MEDIA_LOG_LEVEL": "loud"},
+        {"MINIO_ENDPOINT": "minio"},
+        {"MINIO_ENDPOINT": "minio", "MINIO_ACCESS_KEY": "media"},
+        {"S3_BUCKET_NAME": "media"},
+        {"S3_PROFILE": "unheard-of"},
+        {"S3_ENDPOINT_URL": "s3.example"},
+        {"MEDIA_PROXY_URL": "https://me:secret@media.example"},
+        {"MEDIA_PROXY_URL": "https://media.example", "JWT_PUBLIC_KEY": "-----BEGIN"},
+        {"MEDIA_LOCAL_STORE": "off"},
+        {"MEDIA_DELIVERY": "carrier-pigeon"},
     ],
 )
 def test_a_setting_that_would_weaken_or_break_the_service_stops_the_start(environ: dict[str, str]) -> None:
     with pytest.raises(BadSettings):
         Settings.from_env(environ)
+
+
+def test_keys_of_aws_alone_are_somebody_elses() -> None:
+    settings = Settings.from_env({"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"})
+    assert settings.s3_bucket_name is None
 
 
 def test_secrets_do_not_show() -> None:
