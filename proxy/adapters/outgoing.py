@@ -1,0 +1,124 @@
+"""A body handed to a client library block by block, so that each wait has its deadline and each failure its owner.
+
+A library reads bodies in a task of its own, where what the body raises is wrapped, a wait for ``100 Continue`` has no end, and
+a cancellation is not waited for. Here the body is read by who called, and the library gets one block after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from proxy.errors import Unavailable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds. *connect* for a connection, *continue_* from then to the first byte of a body that the store asks for, *answer* to
+    the head of an answer, *progress* between two pieces of a body either way, *commit* from the end of a body to its answer.
+    """
+
+    connect: float = 2.0
+    continue_: float = 3.0
+    answer: float = 10.0
+    progress: float = 30.0
+    commit: float = 60.0
+
+
+class Outgoing:
+    """What the library takes for a file: it has read(), which nobody calls, and is iterated once."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        """Whether all blocks were taken: from then on the store may have the object, whatever its answer."""
+        self._asked = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._given = asyncio.Event()
+        self._block: bytes | bytearray | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        """For the SDK's check of its parameters only."""
+        raise NotImplementedError("the body is iterated")
+
+    async def __aiter__(self) -> AsyncIterator[bytes | bytearray]:
+        if self._asked.is_set():
+            raise RuntimeError("the body goes out once")
+        self._asked.set()
+        while True:
+            await self._given.wait()
+            self._given.clear()
+            if self._block is None:
+                return
+            block, self._block = self._block, None
+            yield block
+            del block
+            self._taken.set()
+
+    async def asked(self) -> None:
+        """Return when the other side wants the body."""
+        await self._asked.wait()
+
+    async def hand(self, block: bytes | bytearray) -> None:
+        """Give one block and wait until it is written."""
+        self._taken.clear()
+        self._block = block
+        self._given.set()
+        await self._taken.wait()
+
+    def end(self) -> None:
+        """There is no further block."""
+        self.ended = True
+        self._given.set()
+
+
+async def send(
+    request: Callable[[Outgoing], Awaitable[T]],
+    blocks: AsyncIterator[bytes | bytearray],
+    deadlines: Deadlines,
+    outgoing: Outgoing | None = None,
+) -> T:
+    """What *request* gives, to which the body of *blocks* is handed; it is read only once the other side has asked for it.
+
+    What *blocks* raises comes through unchanged, after the request was broken off. Raises Unavailable for a deadline, and
+    when the request ends well before the body has. On leaving nothing runs any more.
+    """
+    outgoing = outgoing or Outgoing()
+
+    async def requested() -> T:
+        return await request(outgoing)
+
+    task = asyncio.create_task(requested())
+    try:
+        await _beside(task, outgoing.asked(), deadlines.connect + deadlines.continue_, "the store does not ask for the body")
+        async for block in blocks:
+            if task.done():
+                raise Unavailable("the store answered before it had the whole body")
+            await _beside(task, outgoing.hand(block), deadlines.progress, "the store takes nothing more of the body")
+        outgoing.end()
+        try:
+            async with asyncio.timeout(deadlines.commit):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            raise Unavailable("the store does not say whether it has the object") from None
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # it has been answered for
+
+
+async def _beside(task: asyncio.Task[T], step: Awaitable[None], seconds: float, too_late: str) -> None:
+    """Wait for *step*, or for a good end of *task*, whose answer may be there as soon as the last bytes are. Raises what it raises."""
+    stepping = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait([task, stepping], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        elif not stepping.done():
+            raise Unavailable(too_late)
+    finally:
+        stepping.cancel()
