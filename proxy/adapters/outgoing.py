@@ -112,7 +112,7 @@ async def send(
 
 
 async def _beside(task: asyncio.Task[T], step: Awaitable[None], seconds: float, too_late: str) -> None:
-    """Wait for *step*, or for a good end of *task*, whose answer may be there as soon as the last bytes are. Raises what it raises."""
+    """Wait for *step*, or for a good end of *task*, whose answer may be as soon there; raises what *task* raises."""
     stepping = asyncio.ensure_future(step)
     try:
         await asyncio.wait([task, stepping], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

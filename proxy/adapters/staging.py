@@ -220,7 +220,7 @@ class Intake:
             await self._staging.run(self._kept.close, surely=True)
 
     async def blocks(self, also: Callable[[bytearray], None] | None = None) -> AsyncIterator[bytearray]:
-        """The body in blocks of 128 KiB or a chunk more. A thread hashes and keeps each, and gives it to *also*, before it comes."""
+        """The body in blocks of 128 KiB or a chunk more. A thread hashes and keeps each, and gives it to *also*, before."""
         gathered = bytearray()
         async for chunk in self._body:
             gathered += chunk
