@@ -33,7 +33,7 @@ DOORS = {
     "orjson": {"proxy.observe"},
     "prometheus_client": {"proxy.observe"},
     "pydantic": {"proxy.settings"},
-    "sqlalchemy": {"proxy.adapters.catalogue", *MIGRATIONS},
+    "sqlalchemy": {"proxy.adapters.catalogue", "proxy.adapters.ledger", *MIGRATIONS},
     "typer": {"proxy.cli"},
     **{decoder: {name for name in MODULES if name.startswith("processors.")} - PURE for decoder in DECODERS},
 }

@@ -23,11 +23,13 @@ from proxy.errors import BadRequest, Conflict, StartError, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Page, State
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in proxy/migrations: a database that has it is opened without importing Alembic (11 MiB)."""
 DEADLINE_S = 10.0
 BUSY_MS = 5_000
 UNFINISHED = sql.text("state != 'ready'")
+UNSETTLED = {"sqlite_where": sql.text("settled = 0"), "postgresql_where": sql.text("NOT settled")}
+"""As SQLAlchemy writes ``~settled`` for each: an index is used only where its condition is the query's."""
 
 metadata = sql.MetaData()
 assets = sql.Table(
@@ -50,6 +52,18 @@ assets = sql.Table(
     sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
     sql.Index("ix_assets_owner_created", "owner", "created", "key"),
     sql.Index("ix_assets_unfinished", "state", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+)
+debts = sql.Table(
+    "debts",
+    metadata,
+    sql.Column("key", sql.Text, primary_key=True),
+    sql.Column("store", sql.Text, primary_key=True),
+    sql.Column("kind", sql.Text, nullable=False),
+    sql.Column("etag", sql.Text, nullable=False),
+    sql.Column("holder", sql.Text),
+    sql.Column("sha256", sql.Text),
+    sql.Column("settled", sql.Boolean, nullable=False),
+    sql.Index("ix_debts_unsettled", "key", "store", **UNSETTLED),
 )
 
 
@@ -74,7 +88,7 @@ class SqlCatalogue:
 
     async def add(self, asset: Asset) -> None:
         """Record *asset*; raises Conflict if its key or its owner's idempotency key is taken."""
-        async with self._begun() as connection:
+        async with self.begun() as connection:
             await connection.execute(assets.insert().values(_row(asset)))
 
     async def get(self, key: Key) -> Asset | None:
@@ -90,12 +104,12 @@ class SqlCatalogue:
         values: dict[str, Any] = {"state": str(state)}
         if state is State.DELETED:
             values["idempotency_key"] = None
-        async with self._begun() as connection:
+        async with self.begun() as connection:
             await connection.execute(assets.update().where(assets.c.key == key).values(values))
 
     async def remove(self, key: Key) -> None:
         """Drop the record; idempotent."""
-        async with self._begun() as connection:
+        async with self.begun() as connection:
             await connection.execute(assets.delete().where(assets.c.key == key))
 
     async def page(self, owner: str, limit: int, cursor: str | None = None) -> Page:
@@ -105,29 +119,34 @@ class SqlCatalogue:
             created, key = _position(cursor)
             query = query.where(sql.tuple_(assets.c.created, assets.c.key) < sql.tuple_(created, key))
         query = query.order_by(assets.c.created.desc(), assets.c.key.desc()).limit(limit + 1)
-        async with self._begun() as connection:
+        async with self.begun() as connection:
             found = [_asset(row) for row in await connection.execute(query)]
         more = len(found) > limit
         return Page(found[:limit], _cursor(found[limit - 1]) if more else None)
 
     async def unfinished(self) -> list[Asset]:
         """Every asset that is not READY."""
-        async with self._begun() as connection:
+        async with self.begun() as connection:
             return [_asset(row) for row in await connection.execute(assets.select().where(assets.c.state != str(State.READY)))]
+
+    async def place(self, key: Key, store: str) -> None:
+        """Record that *store* is the one that has the object now; nothing happens if there is no record."""
+        async with self.begun() as connection:
+            await connection.execute(assets.update().where(assets.c.key == key).values(store=store))
 
     async def ping(self) -> None:
         """Raise Unavailable if the database does not answer."""
-        async with self._begun() as connection:
+        async with self.begun() as connection:
             await connection.execute(sql.select(1))
 
     async def _one(self, query: sql.Select[Any]) -> Asset | None:
-        async with self._begun() as connection:
+        async with self.begun() as connection:
             row = (await connection.execute(query)).first()
         return None if row is None else _asset(row)
 
     @asynccontextmanager
-    async def _begun(self) -> AsyncIterator[AsyncConnection]:
-        # The one place that knows the library's failures: every use is one transaction under one deadline.
+    async def begun(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at its end. The one place that knows the library's failures: each use is under one deadline."""
         assert self._engine is not None
         try:
             async with asyncio.timeout(DEADLINE_S), self._engine.begin() as connection:
