@@ -29,7 +29,7 @@ from proxy.middleware import REQUEST_ID
 from proxy.observe import Metrics
 from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes, Presenter
-from proxy.routes.media import Gate, MediaRoutes
+from proxy.routes.media import Departure, Gate, MediaRoutes
 from proxy.routes.ops import HealthRoutes, Operators, PageRoutes
 from proxy.routes.uploads import UploadRoutes
 from proxy.server import Runner
@@ -134,12 +134,13 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             metrics,
             Operators(settings.media_operator_networks, tokens),
         )
+        departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
         app = web.Application()
         _mount(
             app,
             settings.media_cors_origins,
-            MediaRoutes(delivery, assets, gate, hot, settings.media_idle_timeout),
+            MediaRoutes(delivery, assets, gate, hot, departure, settings.media_idle_timeout),
             UploadRoutes(ingest, tokens, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
             AssetRoutes(assets, tokens, presenter),
             health,

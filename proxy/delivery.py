@@ -9,7 +9,9 @@ from functools import lru_cache
 
 import structlog
 
+from processors import formats
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
+from processors.formats import Kind
 from processors.transform import PIPELINE_REVISION, Transform
 from proxy import keys
 from proxy.cache import ByteCache, FreshCache
@@ -18,7 +20,7 @@ from proxy.errors import NotFound, Unavailable
 from proxy.flights import Errands, Flights
 from proxy.keys import Key
 from proxy.observe import Metrics
-from proxy.ports import Backend, ObjectMeta, ObjectReader, Rendered, Renderer
+from proxy.ports import Backend, ObjectMeta, ObjectReader, Presigner, Rendered, Renderer
 
 META_TTL_S = 5.0
 META_ENTRIES = 20_000
@@ -60,8 +62,15 @@ class Delivery:
         self._flights: Flights[Rendered] = Flights()
         self._errands = Errands(ERRANDS)
 
-    async def original(self, key: Key, wanted: Wanted) -> Opened:
-        """The stored bytes, or the range of them that *wanted* asks for; raises NotModified, PreconditionFailed, NotFound."""
+    async def original(self, key: Key, wanted: Wanted, *, bodiless: bool = False) -> Opened:
+        """The stored bytes, or the range of them that *wanted* asks for; raises NotModified, PreconditionFailed, NotFound.
+
+        *bodiless*: what is known of them is enough (HEAD), and no store is asked to begin a body.
+        """
+        if bodiless:
+            meta = await self._backend.head(key)
+            wanted.check(_version(meta))
+            return Opened(ObjectReader(meta, _nothing()), _version(meta))
         span = wanted.span
         if span is not None and wanted.is_conditional:  # conditions come before ranges (RFC 9110 section 13.2.2)
             version = _version(await self.meta(key))
@@ -108,6 +117,15 @@ class Delivery:
     async def meta(self, key: Key) -> ObjectMeta:
         """What the store knows of *key*, at most some seconds old and never older than a change made through this process."""
         return await self._metas.load(key, lambda: self._backend.head(key))
+
+    async def address(self, key: Key, lifetime_s: int) -> str | None:
+        """Where clients can fetch a picture, film or sound from the store itself, for *lifetime_s* seconds; None: nowhere."""
+        if not isinstance(self._backend, Presigner):
+            return None
+        format = formats.by_mime((await self.meta(key)).content_type)
+        if format is None or format.kind is Kind.DOCUMENT:
+            return None
+        return await self._backend.presign_get(key, lifetime_s)
 
     async def forget(self, key: Key) -> None:
         """Drop everything that is known and kept of *key*, its stored variants too: it was removed or overwritten."""
@@ -195,6 +213,11 @@ def _named(meta: ObjectMeta, transform: Transform, accept: str) -> tuple[Transfo
 
 def _version(meta: ObjectMeta) -> Version:
     return Version(ETag(meta.etag), meta.modified, meta.etag)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
 
 
 async def _whole(data: bytes) -> AsyncIterator[bytes]:

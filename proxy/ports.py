@@ -166,8 +166,8 @@ class Backend(Protocol):
 class Presigner(Protocol):
     """A store that clients can fetch from by themselves."""
 
-    async def presign_get(self, key: Key, expires_s: int) -> str:
-        """An address that gives the object to whoever has it, for *expires_s* seconds; raises NotFound only where it is known."""
+    async def presign_get(self, key: Key, expires_s: int) -> str | None:
+        """An address that gives the object to whoever has it, for *expires_s* seconds; None where its store cannot presign."""
         ...
 
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 from dataclasses import dataclass
 from email.utils import format_datetime
+from pathlib import Path
 from urllib.parse import quote
 
 from aiohttp import web
@@ -21,6 +22,8 @@ DAY_S = 86_400
 FRESH = f"max-age={DAY_S}, stale-while-revalidate={7 * DAY_S}, stale-if-error={7 * DAY_S}"
 IMMUTABLE = f"max-age={365 * DAY_S}, immutable"
 SERVER = "sav3-media-proxy"
+INTERNAL = "/_media/"
+"""The location of nginx that holds the store's files."""
 SENDFILE_WINDOW = 1 << 20
 SENDFILE_FROM = 256 << 10
 """Below this a read and a write cost less than setting sendfile up."""
@@ -126,6 +129,24 @@ async def send(request: web.Request, opened: Opened, terms: Terms, idle_s: float
                     request.transport.abort()
         await response.write_eof()
         return response
+
+
+def elsewhere(address: str, lifetime_s: int) -> web.Response:
+    """The 302 to a presigned *address*: private, since it opens the object to whoever has it, and kept for half its life."""
+    return web.Response(status=302, headers={"Location": address, "Cache-Control": f"private, max-age={lifetime_s // 2}"})
+
+
+async def handed_over(opened: Opened, terms: Terms, root: Path) -> web.Response:
+    """The headers of an original whose bytes nginx sends from its file below *root* (nginx, X-Accel-Redirect).
+
+    Of a range, too: nginx reads it in the same request.
+    """
+    reader = opened.reader
+    assert reader.path is not None
+    headers = media_headers(opened, terms)
+    headers["X-Accel-Redirect"] = INTERNAL + quote(str(reader.path.relative_to(root)))
+    await reader.aclose()
+    return web.Response(headers=headers)
 
 
 async def _body(request: web.Request, response: web.StreamResponse, reader: ObjectReader, idle_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -12,13 +13,13 @@ from processors.transform import Transform
 from proxy import keys, responses
 from proxy.assets import Assets
 from proxy.auth import Action, Tokens, require, require_right
-from proxy.conditions import NotModified
+from proxy.conditions import NotModified, Wanted
 from proxy.delivery import Delivery
 from proxy.errors import BadKey, BadSignature, ExpiredAddress, NotFound
 from proxy.hot import HotAnswers
 from proxy.keys import Key
 from proxy.responses import Terms
-from proxy.settings import ReadAccess, TransformAccess
+from proxy.settings import DeliveryMode, ReadAccess, TransformAccess
 from proxy.signing import CONTROL_NAMES, Signatures
 
 PREFIX = "/api/media/"
@@ -72,14 +73,26 @@ class Gate:
         return int(parameters["exp"])
 
 
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """How originals leave. With ACCEL those that are files below *root* are sent by the nginx in front of us."""
+
+    mode: DeliveryMode
+    lifetime_s: int
+    root: Path
+
+
 class MediaRoutes:
     """Objects by their keys."""
 
-    def __init__(self, delivery: Delivery, assets: Assets, gate: Gate, hot: HotAnswers, idle_s: float) -> None:
+    def __init__(
+        self, delivery: Delivery, assets: Assets, gate: Gate, hot: HotAnswers, departure: Departure, idle_s: float
+    ) -> None:
         self._delivery = delivery
         self._hot = hot
         self._assets = assets
         self._gate = gate
+        self._departure = departure
         self._idle_s = idle_s
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -91,13 +104,23 @@ class MediaRoutes:
         wanted = responses.wanted(request)
         try:
             if transform.is_identity:
-                opened = await self._delivery.original(key, wanted)
-            else:
-                opened = await self._delivery.rendition(key, transform, request.headers.get("Accept", ""), wanted)
+                return await self._original(request, key, wanted, terms)
+            opened = await self._delivery.rendition(key, transform, request.headers.get("Accept", ""), wanted)
         except NotModified as same:
             return responses.not_modified(same.version, terms)
         if self._gate.is_open and terms.expires_s is None:
             self._hot.remember(request, opened, responses.media_headers(opened, terms))
+        return await responses.send(request, opened, terms, self._idle_s)
+
+    async def _original(self, request: web.Request, key: Key, wanted: Wanted, terms: Terms) -> web.StreamResponse:
+        mode = self._departure.mode
+        if mode is DeliveryMode.REDIRECT and request.method == "GET" and terms.download is None:
+            address = await self._delivery.address(key, self._departure.lifetime_s)
+            if address is not None:
+                return responses.elsewhere(address, self._departure.lifetime_s)
+        opened = await self._delivery.original(key, wanted, bodiless=request.method == "HEAD" and mode is not DeliveryMode.ACCEL)
+        if mode is DeliveryMode.ACCEL and opened.reader.path is not None:
+            return await responses.handed_over(opened, terms, self._departure.root)
         return await responses.send(request, opened, terms, self._idle_s)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
