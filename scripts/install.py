@@ -1,8 +1,8 @@
 """Make ``.venv`` ready for a target of the Makefile: ``python3 scripts/install.py serve|test|check``.
 
 Standard library only: it runs before anything is installed. What is ready is left alone; what an earlier run left half
-done is made anew. No step changes the machine, save one: the tests drive a real browser, and where it is missing and we
-may (as root, or by sudo without a question) Debian's package is installed.
+done is made anew. No step changes the machine, save one: the tests drive a real browser and a real nginx, and where these
+are missing and we may (as root, or by sudo without a question) Debian's packages are installed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main(target: str) -> None:
             if not ready(wanted):
                 install(wanted | (installed() or frozenset()))
     if "test" in wanted:
-        provide_browser()
+        provide_packages()
     if target == "test":
         provide_stores()
 
@@ -177,21 +177,21 @@ def libvips_is_the_wheels() -> bool:
     return bool(ours) and tuple(version) >= LIBVIPS_FLOOR
 
 
-def provide_browser() -> None:
-    """Chromium and what playwright's driver needs, for the tests of the page: installed where we may, else said; in CI a must."""
+def provide_packages() -> None:
+    """Chromium, what playwright's driver needs, and nginx, for tests: installed where we may, else said; in CI a must."""
     packages = missing_packages()
     if not packages:
         return
     rights = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if shutil.which("apt-get") and (not rights or (shutil.which("sudo") and succeeds("sudo", "-n", "true"))):
-        say(f"Installing Debian's {' and '.join(packages)} for the tests of the page (once)")
+        say(f"Installing Debian's {' and '.join(packages)} for the tests (once)")
         apt = [*rights, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
         install_them = [*apt, "install", "--yes", "--no-install-recommends", *packages]
         if not succeeds(*install_them) and succeeds(*apt, "update"):
             succeeds(*install_them)
         packages = missing_packages()
     if packages:
-        advice = f"The tests of the page need what is not here: install your system's {' and '.join(packages)}."
+        advice = f"Some tests need what is not here: install your system's {' and '.join(packages)}."
         if os.environ.get("CI") == "true":
             raise Failure(advice)
         say(f"{advice} Until then they are skipped.")
@@ -211,8 +211,9 @@ def provide_stores() -> None:
 
 
 def missing_packages() -> list[str]:
-    """Debian's packages that the tests of the page lack; playwright's driver is a node that wants libatomic."""
+    """Debian's packages that tests lack; playwright's driver is a node that wants libatomic."""
     missing = [] if any(shutil.which(name) for name in BROWSERS) else ["chromium"]
+    missing += [] if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["nginx-light"]
     return missing if succeeds(PYTHON, "-I", "-m", "playwright", "--version") else [*missing, "libatomic1"]
 
 
