@@ -101,11 +101,7 @@ def disposition(filename: str) -> str:
 
 
 async def send(request: web.Request, opened: Opened, terms: Terms, idle_s: float) -> web.StreamResponse:
-    """Write *opened* as the answer and close it. Each MiB must be taken within *idle_s* seconds.
-
-    A body that turns out shorter or longer than was promised ends in a broken connection: aiohttp would keep the
-    connection open and let the next answer become part of this body, or end a truncated one cleanly.
-    """
+    """Write *opened* as the answer and close it. Each MiB must be taken within *idle_s* seconds."""
     reader = opened.reader
     headers = media_headers(opened, terms)
     if reader.data is not None:
@@ -113,6 +109,15 @@ async def send(request: web.Request, opened: Opened, terms: Terms, idle_s: float
             headers["Content-Length"] = str(reader.length)
             return web.Response(headers=headers)
         return web.Response(body=reader.data, headers=headers)
+    return await stream(request, reader, headers, idle_s)
+
+
+async def stream(request: web.Request, reader: ObjectReader, headers: CIMultiDict[str], idle_s: float) -> web.StreamResponse:
+    """Write what *reader* has behind *headers*, and close it: the one place from which bodies go out.
+
+    A body that turns out shorter or longer than was promised ends in a broken connection: aiohttp would keep the
+    connection open and let the next answer become part of this body, or end a truncated one cleanly.
+    """
     async with reader:
         if reader.span is not None:
             headers["Content-Range"] = f"bytes {reader.span.start}-{(reader.span.stop or 0) - 1}/{reader.meta.size}"

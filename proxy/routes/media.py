@@ -15,10 +15,11 @@ from proxy.assets import Assets
 from proxy.auth import Action, Tokens, require, require_right
 from proxy.conditions import NotModified, Wanted
 from proxy.delivery import Delivery
-from proxy.errors import BadKey, BadSignature, ExpiredAddress, NotFound
+from proxy.errors import BadKey, BadSignature, ExpiredAddress
 from proxy.hot import HotAnswers
 from proxy.keys import Key
 from proxy.responses import Terms
+from proxy.routes import targets
 from proxy.settings import DeliveryMode, ReadAccess, TransformAccess
 from proxy.signing import CONTROL_NAMES, Signatures
 
@@ -97,7 +98,7 @@ class MediaRoutes:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The object, or what the query makes of it."""
-        path, query = _target(request)
+        path, query = targets.split(request, PREFIX)
         key = keys.from_target(path)
         transform = Transform.parse(query)
         terms = self._gate.admit(request.headers.getall("Authorization", []), query, key, transform)
@@ -125,23 +126,10 @@ class MediaRoutes:
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Remove the object, its variants and its record."""
-        path, query = _target(request)
+        path, query = targets.split(request, PREFIX)
         key = keys.from_target(path)
         if query:
             raise BadKey("a DELETE takes no parameters: it removes the object with all its renditions")
         require(self._gate.tokens.bearer(request.headers.getall("Authorization", [])), Action.DELETE, key)
         await self._assets.remove(key)
         return web.Response(status=204)
-
-
-def _target(request: web.Request) -> tuple[str, str]:
-    # The key and the query exactly as they were sent: what the router decodes cannot tell %2F from / nor be decoded again.
-    raw = request.raw_path
-    if not raw.startswith("/"):  # absolute form (RFC 9112 section 3.2.2): its host counts for nothing
-        raw = "/" + raw.partition("://")[2].partition("/")[2]
-    path, _, query = raw.partition("?")
-    if not path.startswith(PREFIX):
-        raise NotFound
-    if "#" in raw:
-        raise BadKey("a request has no fragment: write # as %23")
-    return path[len(PREFIX) :], query

@@ -53,7 +53,7 @@ class UploadRoutes:
         if is_form:
             incoming = await self._form(request)
         else:
-            body = self._metered(_raw(request))
+            body = self._metered(raw_body(request))
             incoming = Incoming(
                 body, _filename(request.query.get("filename")), request.headers.get("Content-Type"), request.content_length
             )
@@ -148,7 +148,8 @@ async def go_ahead(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
-async def _raw(request: web.Request) -> AsyncIterator[bytes]:
+async def raw_body(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it comes; raises BadRequest when it breaks."""
     with _readable():
         async for chunk in request.content.iter_any():
             yield chunk
