@@ -106,11 +106,10 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         pool = await stack.enter_async_context(
             Pool(limits, settings.render_workers, settings.render_queue, settings.media_render_wait)
         )
-        renderer = PoolRenderer(pool, _emptied(data / "spool"))
+        renderer = PoolRenderer(pool, _emptied(data / "spool"), settings.render_workers + settings.render_queue)
         delivery = Delivery(backend, variants, renderer, settings.media_cache_bytes, metrics)
         stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
-        assets = Assets(backend, catalogue, delivery)
-        await assets.recover()
+        assets = await stack.enter_async_context(Assets(backend, catalogue, delivery))
         ingest = Ingest(backend, catalogue, renderer, _max_bytes(settings), metrics)
 
         metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
 import structlog
 
+from processors.errors import MediaError
 from proxy.delivery import Delivery
-from proxy.errors import NotFound
+from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Backend, Catalogue, Page, State
+
+PATROL_S = 30.0
 
 log = structlog.get_logger(__name__)
 
 
 class Assets:
-    """Lists, shows and removes assets. A removal commits in the catalogue first, then takes the object and its variants."""
+    """Lists, shows and removes assets. A removal commits in the catalogue first, then takes the object and its variants.
+
+    Entering it finishes what the last process left; what waits for a store that is away is tried again until it is done.
+    """
 
     def __init__(self, backend: Backend, catalogue: Catalogue, delivery: Delivery) -> None:
         self._backend = backend
         self._catalogue = catalogue
         self._delivery = delivery
+        self._lingering: set[Key] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._recover()
+        self._task = asyncio.create_task(self._patrol())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def get(self, key: Key) -> Asset:
         """The record of *key*; raises NotFound."""
@@ -36,31 +57,58 @@ class Assets:
     async def remove(self, key: Key) -> None:
         """Remove the object, its variants and its record; raises NotFound if there was neither object nor record.
 
-        Once begun it is carried through, also when the caller leaves.
+        Once begun it is carried through, also when the caller leaves. It is done for everybody when the object is gone;
+        variants in a store that is away go later.
         """
         asset = await self._catalogue.get(key)
         if asset is None:
             await self._backend.head(key)
-        await asyncio.shield(asyncio.create_task(self._carry_through(key)))
+        await asyncio.shield(asyncio.create_task(self._take_away(key)))
 
-    async def recover(self) -> None:
-        """Finish what the last process left: removals are carried through, whole objects become READY, the rest is undone."""
+    async def _take_away(self, key: Key) -> None:
+        await self._catalogue.mark(key, State.DELETED)
+        await self._backend.delete(key)
+        try:
+            await self._clear_away(key)
+        except Unavailable:
+            log.warning("asset.lingers", key=key)
+            self._lingering.add(key)
+
+    async def _clear_away(self, key: Key) -> None:
+        await self._delivery.forget(key)
+        await self._catalogue.remove(key)
+
+    async def _recover(self) -> None:
+        # What the last process left: removals are carried through, whole objects become READY, the rest is undone.
         for asset in await self._catalogue.unfinished():
-            if asset.state is State.PENDING and await self._is_whole(asset):
-                await self._catalogue.mark(asset.key, State.READY)
-                log.info("asset.finished", key=asset.key)
-            else:
-                await self._carry_through(asset.key)
-                log.info("asset.undone", key=asset.key, state=str(asset.state))
+            try:
+                await self._finish(asset)
+            except Unavailable:
+                log.warning("asset.lingers", key=asset.key)
+                self._lingering.add(asset.key)
+
+    async def _finish(self, asset: Asset) -> None:
+        if asset.state is State.PENDING and await self._is_whole(asset):
+            await self._catalogue.mark(asset.key, State.READY)
+            log.info("asset.finished", key=asset.key)
+            return
+        await self._catalogue.mark(asset.key, State.DELETED)
+        await self._backend.delete(asset.key)
+        await self._clear_away(asset.key)
+        log.info("asset.undone", key=asset.key, state=str(asset.state))
+
+    async def _patrol(self) -> None:
+        while True:
+            await asyncio.sleep(PATROL_S)
+            for key in list(self._lingering):
+                with suppress(MediaError):
+                    asset = await self._catalogue.get(key)
+                    if asset is not None and asset.state is not State.READY:
+                        await self._finish(asset)
+                    self._lingering.discard(key)
 
     async def _is_whole(self, asset: Asset) -> bool:
         try:
             return (await self._backend.head(asset.key)).etag == asset.etag
         except NotFound:
             return False
-
-    async def _carry_through(self, key: Key) -> None:
-        await self._catalogue.mark(key, State.DELETED)
-        await self._backend.delete(key)
-        await self._delivery.forget(key)
-        await self._catalogue.remove(key)

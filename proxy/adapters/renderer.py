@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from processors.errors import Busy
 from processors.pool import Pool
 from processors.transform import Transform
 from processors.values import Inspected, Rendered
@@ -19,11 +20,15 @@ UPLOAD_WAIT_S = 30.0
 
 
 class PoolRenderer:
-    """Renders in the worker processes of *pool*. A source that is no file of this machine is written to *spool* first."""
+    """Renders in the worker processes of *pool*. A source that is no file of this machine is written to *spool* first.
 
-    def __init__(self, pool: Pool, spool: Path) -> None:
+    At most *spooled* sources lie there at a time: beyond them callers are told Busy, as they are where the pool's queue is full.
+    """
+
+    def __init__(self, pool: Pool, spool: Path, spooled: int) -> None:
         self._pool = pool
         self._spool = spool
+        self._room = spooled
 
     async def inspect(self, source: ObjectReader) -> Inspected:
         """What the file is, decoded once from end to end."""
@@ -43,8 +48,16 @@ class PoolRenderer:
             except FileNotFoundError as error:
                 raise Unavailable("the object was overwritten at this moment", retry_after_s=1) from error
             return
-        with tempfile.NamedTemporaryFile(dir=self._spool) as spooled:
-            async for chunk in source:
-                await asyncio.to_thread(spooled.write, chunk)
-            await asyncio.to_thread(spooled.flush)
-            yield Path(spooled.name)
+        if not self._room:
+            raise Busy
+        self._room -= 1
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._spool, buffering=0) as spooled:
+                async for chunk in source:
+                    try:
+                        await asyncio.to_thread(spooled.write, chunk)
+                    except OSError as error:
+                        raise Unavailable("there is no room to look at the object") from error
+                yield Path(spooled.name)
+        finally:
+            self._room += 1
