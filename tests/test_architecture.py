@@ -25,10 +25,13 @@ LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.respon
 PURE = {"processors.errors", "processors.formats", "processors.transform", "processors.values"}
 MOST_LINES = 450
 DECODERS = {"pyvips", "PIL", "pillow_heif", "av"}
+S3 = {name for name in MODULES if name.startswith("proxy.adapters.s3")}
 DOORS = {
-    "aiohttp": LISTENING,
+    "aiobotocore": S3,
+    "aiohttp": LISTENING | S3,
     "aiohttp_cors": {"proxy.app"},
     "alembic": {"proxy.adapters.catalogue", *MIGRATIONS},
+    "botocore": S3,
     "jwt": {"proxy.auth"},
     "orjson": {"proxy.observe"},
     "prometheus_client": {"proxy.observe"},

@@ -58,6 +58,11 @@ class Outgoing:
             del block
             self._taken.set()
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether the other side has wanted any of the body."""
+        return self._asked.is_set()
+
     async def asked(self) -> None:
         """Return when the other side wants the body."""
         await self._asked.wait()
