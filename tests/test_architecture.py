@@ -22,6 +22,8 @@ ADAPTERS = MIGRATIONS | {name for name in MODULES if name.startswith("proxy.adap
 COMPOSERS = {"proxy.app", "proxy.cli"}
 LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
+REMOTE = {"proxy.adapters.remote", "proxy.adapters.remote_answers", "proxy.adapters.remote_bodies"}
+"""What speaks HTTP from the other end."""
 PURE = {"processors.errors", "processors.formats", "processors.transform", "processors.values"}
 MOST_LINES = 450
 DECODERS = {"pyvips", "PIL", "pillow_heif", "av"}
@@ -85,7 +87,7 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
-    inner = {"proxy", "proxy.errors", "proxy.generations", "proxy.keys", "proxy.ports", "proxy.streams"}
+    inner = {"proxy", "proxy.errors", "proxy.generations", "proxy.keys", "proxy.peer", "proxy.ports", "proxy.streams"}
     allowed = inner | among("proxy.adapters") | among("proxy.migrations")
     assert {(module, name) for module in ADAPTERS for name in ours(module) - allowed if name.startswith("proxy")} == set()
 

@@ -13,12 +13,17 @@ from pathlib import Path
 import pytest
 
 from proxy import generations, keys
+from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.fallback import FallbackBackend
+from proxy.adapters.ledger import SqlLedger
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.memory import MemoryBackend
 from proxy.errors import BadRequest, NotFound, RangeNotSatisfiable, TooLarge
 from proxy.keys import Key
 from proxy.ports import Backend, ByteRange, Listed, ObjectReader
 from tests.contracts.bodies import body, failing_after, read, standing_after
+from tests.kit import peers, stores
+from tests.kit.faulty import Faulty
 
 JPEG = "image/jpeg"
 KEY = keys.parse("u7/a.jpg")
@@ -43,7 +48,56 @@ async def local_not_durable(folder: Path) -> AsyncIterator[Backend]:
         yield backend
 
 
-ADAPTERS: list[Callable[[Path], AbstractAsyncContextManager[Backend]]] = [memory, local, local_not_durable]
+@asynccontextmanager
+async def versitygw(folder: Path) -> AsyncIterator[Backend]:
+    async with stores.shared("versitygw").backend(folder) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def minio(folder: Path) -> AsyncIterator[Backend]:
+    async with stores.shared("minio").backend(folder) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def remote(folder: Path) -> AsyncIterator[Backend]:
+    async with peers.serving(MemoryBackend()) as peer, peers.remote(peer.url, peer.token(), folder) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def remote_on_disk(folder: Path) -> AsyncIterator[Backend]:
+    async with (
+        LocalBackend(folder / "store", durable=False) as held,
+        peers.serving(held) as peer,
+        peers.remote(peer.url, peer.token(), folder) as backend,
+    ):
+        yield backend
+
+
+@asynccontextmanager
+async def fallback_in_memory(folder: Path) -> AsyncIterator[Backend]:
+    stores = [MemoryBackend(name="minio"), MemoryBackend(name="s3")]
+    async with SqlCatalogue(folder / "catalogue.sqlite") as catalogue:
+        async with FallbackBackend(stores, SqlLedger(catalogue), spool=folder / "spool") as backend:
+            yield backend
+
+
+@asynccontextmanager
+async def fallback_to_disk(folder: Path) -> AsyncIterator[Backend]:
+    """The objects lie on the disk: there is no room in the first store."""
+    async with SqlCatalogue(folder / "catalogue.sqlite") as catalogue, LocalBackend(folder / "store", durable=False) as disk:
+        stores = [Faulty(MemoryBackend(name="minio"), full=True), disk]
+        async with FallbackBackend(stores, SqlLedger(catalogue), spool=folder / "spool") as backend:
+            yield backend
+
+
+ADAPTERS: list[Callable[[Path], AbstractAsyncContextManager[Backend]]] = [
+    *(memory, local, local_not_durable, versitygw, minio),
+    *(remote, remote_on_disk),
+    *(fallback_in_memory, fallback_to_disk),
+]
 
 
 @pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.__name__)
