@@ -14,9 +14,9 @@ from tests.kit import aftereffects
 from tests.kit.aftereffects import BadInput
 from tests.kit.client import Client
 from tests.kit.server import RunningServer
-from tests.kit.stores import minio, versitygw
+from tests.kit.stores import _end_of_stores, minio, versitygw
 
-__all__ = ["minio", "versitygw"]
+__all__ = ["_end_of_stores", "minio", "versitygw"]
 
 
 @pytest.fixture(scope="session")

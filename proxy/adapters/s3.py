@@ -21,7 +21,7 @@ from proxy.adapters.s3_errors import PROFILES, SettingNames, code_of, explained,
 from proxy.adapters.s3_reading import Answer, Reading, entity_tag, header, meta_of, sent
 from proxy.adapters.s3_uploads import InParts, Target, Uploads, stored
 from proxy.adapters.staging import WHOLE_BYTES, Staging
-from proxy.errors import BadKey, NotFound, RangeNotSatisfiable, StartError, StoreRefused, Unavailable
+from proxy.errors import BadKey, Conflict, NotFound, RangeNotSatisfiable, StartError, StoreRefused, Unavailable
 from proxy.keys import Key
 from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
 
@@ -148,6 +148,11 @@ class S3Backend:
         except NotFound:
             await self._has_bucket()  # an answer to HEAD has no body that tells the two apart
             raise
+        except StoreRefused as error:
+            if not isinstance(error.__cause__, ClientError) or status_of(error.__cause__) != 400:
+                raise
+            async with await self.open(key) as reader:  # nor one that says what is wrong, such as a key that is too long
+                return reader.meta
         return meta_of(key, answer, int(answer["ContentLength"]), self.name)
 
     async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
@@ -160,6 +165,8 @@ class S3Backend:
             wanted = header(span) or header(span := span.within((await self.head(key)).size))
         answer = await self._get(key, wanted)
         try:
+            if span is not None and answer.get("ContentLength") == 0:  # MinIO's answer to a suffix of an empty object
+                raise RangeNotSatisfiable("no byte of the object lies in the range", size=(await self.head(key)).size)
             got, size = sent(answer)
             expected = ByteRange(0, size) if span is None else span.within(size)
             if got != expected:
@@ -191,12 +198,15 @@ class S3Backend:
         size: int | None = None,
         etag: str | None = None,
     ) -> ObjectMeta:
-        """One streamed PUT where *size* is known and up to 5 GiB, else parts. The store itself makes it visible at once.
+        """Atomic by S3 itself, which shows an object when it has all of it.
+
+        One streamed PUT where *size* is known, up to 5 GiB, and the store is known to drop a body that is cut; else the body
+        goes out from files of *spool*, in one piece or in parts, with a digest of each.
 
         A put that is cancelled while the store commits may leave the object there: whole, and under this write's etag.
         """
         target = Target(key, content_type, etag or generations.mint())
-        in_one = size is not None and size <= PUT_MAX_BYTES
+        in_one = size is not None and size <= PUT_MAX_BYTES and self.profile.drops_cut_bodies
         intake = self._staging.intake(
             body, key, content_type, store=self.name, etag=target.etag, size=size, admit=admit,
             md5=in_one and self.profile.etag_is_md5,
@@ -213,8 +223,8 @@ class S3Backend:
         """Remove the object; idempotent."""
         try:
             await self._control_call("delete_object", Key=key)
-        except NotFound:
-            return
+        except (NotFound, Conflict):
+            return  # it is not there, or could not be
 
     async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
         """All with *prefix*, a thousand at a time, with the store's own times. Names that are no keys of ours are left out."""
@@ -266,6 +276,8 @@ class S3Backend:
             with translated():
                 async with asyncio.timeout(self._deadlines.answer):
                     answer: Answer = await self._down.get_object(Bucket=self._bucket, Key=key, **given)
+        except Conflict as error:
+            raise NotFound("no object has this key") from error
         except StoreRefused as error:
             cause = error.__cause__
             if not isinstance(cause, ClientError) or status_of(cause) != 416:

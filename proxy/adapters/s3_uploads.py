@@ -82,7 +82,8 @@ class Uploads:
         for is_last in (False, True):
             outgoing = Outgoing()
             try:
-                answer = await send(self._putting(target, part.size), self.blocks(part), self.deadlines, outgoing)
+                request = self._putting(target, part.size, ContentMD5=part.content_md5)
+                answer = await send(request, self.blocks(part), self.deadlines, outgoing)
             except Unavailable:
                 if outgoing.ended and await self.has(target, part.size):
                     return
@@ -101,8 +102,10 @@ class Uploads:
             if not await self.has(target, 0):
                 raise
 
-    def _putting(self, target: Target, size: int) -> Callable[[Outgoing], Awaitable[Answer]]:
-        return lambda body: self.call("put_object", target.key, None, Body=body, ContentLength=size, **_headers(target))
+    def _putting(self, target: Target, size: int, **digest: str) -> Callable[[Outgoing], Awaitable[Answer]]:
+        return lambda body: self.call(
+            "put_object", target.key, None, Body=body, ContentLength=size, **digest, **_headers(target)
+        )  # fmt: skip
 
     async def blocks(self, part: Part) -> AsyncIterator[bytes]:
         """What lies in the file of *part*."""

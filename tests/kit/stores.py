@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
+from proxy.adapters.s3 import S3Backend
 from scripts import stores
 from tests.kit.output import Output
 from tests.kit.shared import required
@@ -84,6 +87,18 @@ class ObjectStore:
     def resume(self) -> None:
         """SIGCONT after pause()."""
         os.kill(self.pid, signal.SIGCONT)
+
+    def bucket(self) -> str:
+        """The name of a bucket that nobody has."""
+        return f"test-{secrets.token_hex(8)}"
+
+    def backend(self, folder: Path, **settings: Any) -> S3Backend:
+        """A backend in a bucket of its own, not opened yet; *settings* replace what it is given."""
+        given: dict[str, Any] = {
+            "bucket": self.bucket(), "endpoint_url": self.endpoint, "region": self.region, "access_key": self.access_key,
+            "secret_key": self.secret_key, "spool": folder / "spool", "profile": self.profile,
+        }  # fmt: skip
+        return S3Backend("minio", **(given | settings))
 
     def __enter__(self) -> Self:
         return self.start()
@@ -165,15 +180,33 @@ def has_attributes(folder: Path) -> bool:
     return True
 
 
+_running: dict[str, ObjectStore] = {}
+
+
+def shared(profile: str) -> ObjectStore:
+    """The store of this kind that runs for the whole session, started by the first who asks. It is not to be killed."""
+    if profile not in _running:
+        folder = Path(tempfile.mkdtemp(prefix=f"{profile}-"))
+        _running[profile] = provided(profile, folder).start()
+    return _running[profile]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _end_of_stores() -> Iterator[None]:
+    yield
+    while _running:
+        _, store = _running.popitem()
+        store.kill()
+        shutil.rmtree(store.folder)
+
+
 @pytest.fixture(scope="session")
-def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+def versitygw() -> ObjectStore:
     """A running versitygw for the whole session; who kills one makes one of their own by `provided`."""
-    with provided("versitygw", tmp_path_factory.mktemp("versitygw")) as running:
-        yield running
+    return shared("versitygw")
 
 
 @pytest.fixture(scope="session")
-def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+def minio() -> ObjectStore:
     """A running MinIO for the whole session; who kills one makes one of their own by `provided`."""
-    with provided("minio", tmp_path_factory.mktemp("minio")) as running:
-        yield running
+    return shared("minio")
