@@ -22,7 +22,7 @@ ADAPTERS = MIGRATIONS | {name for name in MODULES if name.startswith("proxy.adap
 COMPOSERS = {"proxy.app", "proxy.cli"}
 LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
-REMOTE = {"proxy.adapters.remote", "proxy.adapters.remote_answers", "proxy.adapters.remote_bodies"}
+REMOTE = {"proxy.adapters.remote", "proxy.adapters.remote_answers", "proxy.adapters.remote_reading"}
 """What speaks HTTP from the other end."""
 PURE = {"processors.errors", "processors.formats", "processors.transform", "processors.values"}
 MOST_LINES = 450
@@ -30,7 +30,7 @@ DECODERS = {"pyvips", "PIL", "pillow_heif", "av"}
 S3 = {name for name in MODULES if name.startswith("proxy.adapters.s3")}
 DOORS = {
     "aiobotocore": S3,
-    "aiohttp": LISTENING | S3,
+    "aiohttp": LISTENING | REMOTE | S3,
     "aiohttp_cors": {"proxy.app"},
     "alembic": {"proxy.adapters.catalogue", *MIGRATIONS},
     "botocore": S3,

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -16,9 +17,10 @@ from yarl import URL
 
 from processors.errors import MediaError
 from proxy import generations, keys, peer
+from proxy.adapters.outgoing import Deadlines, Outgoing, send
 from proxy.adapters.remote_answers import explained, refusal, translated
-from proxy.adapters.remote_bodies import DEADLINES, Deadlines, Download, Sending, settled
-from proxy.adapters.staging import Intake, Staging
+from proxy.adapters.remote_reading import Download
+from proxy.adapters.staging import WHOLE_BYTES, Intake, Staging
 from proxy.errors import Conflict, RangeNotSatisfiable, Unavailable
 from proxy.keys import Key
 from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
@@ -36,40 +38,44 @@ class RemoteBackend:
     """The stores of the media proxy at *url*, which comes from the configuration alone: no key can lead anywhere else.
 
     Each request carries what *token* gives (an admin's, for the other proxy) and the names *identities* of our own stores;
-    nothing of our client's goes along. Redirects are not followed, cookies not kept, environment proxies not used.
+    nothing of our client's goes along. Redirects are not followed, cookies not kept, environment proxies not used. *spool* is a
+    folder of this machine for what is under way.
     """
 
     def __init__(
         self,
         url: str,
         token: Callable[[], str],
-        staging: Staging,
         *,
+        spool: Path,
         name: str = "proxy",
         identities: frozenset[str] = frozenset(),
-        connections: int = CONNECTIONS,
-        deadlines: Deadlines = DEADLINES,
+        whole_bytes: int = WHOLE_BYTES,
+        deadlines: Deadlines | None = None,
+        upload_connections: int = CONNECTIONS,
+        download_connections: int = CONNECTIONS,
     ) -> None:
         self.name = name
         self._origin = checked(url)
         self._token = token
-        self._staging = staging
+        self._staging = Staging(spool, whole_bytes=whole_bytes)
         self._hop = peer.hop(identities)
-        self._connections = connections
-        self._deadlines = deadlines
-        self._timeout = ClientTimeout(total=None, connect=deadlines.ready_s, sock_connect=deadlines.connect_s)
-        self._open = AsyncExitStack()
+        self._connections = (download_connections, upload_connections)
+        self._deadlines = deadlines or Deadlines()
+        self._stack = AsyncExitStack()
         self._reads: ClientSession | None = None
         self._writes: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         """Make ready to connect; nothing is asked yet. Writes have connections of their own, so slow ones leave reads alone."""
-        self._reads = await self._open.enter_async_context(self._session())
-        self._writes = await self._open.enter_async_context(self._session())
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._staging)
+            self._reads, self._writes = [await stack.enter_async_context(self._session(limit)) for limit in self._connections]
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._open.aclose()
+        await self._stack.aclose()
 
     async def head(self, key: Key) -> ObjectMeta:
         """What the other proxy knows of it; raises NotFound."""
@@ -114,21 +120,24 @@ class RemoteBackend:
             raise Conflict("the store cannot hold an object of this type")
         etag = etag or generations.mint()
         headers = {"Content-Type": content_type, peer.GENERATION: etag} | ({"Content-Length": str(size)} if size else {})
-        sending = Sending(self._deadlines)
-        async with self._staging.intake(
+        outgoing = Outgoing()
+        intake = self._staging.intake(
             body, key, content_type, store=self.name, etag=etag, size=size, admit=admit, md5=False
-        ) as intake:
-            request = asyncio.create_task(self._ask("PUT", _target(key), headers, expected=201, body=sending.body()))
-            try:
-                response = await sending.through(intake, request)
-            except Unavailable:
-                if not sending.has_sent_all or (meta := await self._after_all(key, etag, intake)) is None:
-                    raise
-                return meta
-            finally:
-                await settled(request)
+        )  # fmt: skip
+
+        async def request(blocks: Outgoing) -> ObjectMeta:
+            response = await self._ask("PUT", _target(key), headers, expected=201, body=blocks)
+            response.release()
             with self._believed():
-                meta = peer.meta_of(key, response.headers, intake.size, self.name, content_type)
+                return peer.meta_of(key, response.headers, intake.size, self.name, content_type)
+
+        async with intake:
+            try:
+                meta = await send(request, intake.held_back(), self._deadlines, outgoing)
+            except Unavailable:
+                if not outgoing.ended or (found := await self._after_all(key, etag, intake)) is None:
+                    raise
+                return found
             return await self._confirmed(meta, etag, intake)
 
     async def delete(self, key: Key) -> None:
@@ -176,18 +185,19 @@ class RemoteBackend:
     async def chunk(self, response: ClientResponse) -> bytes:
         """The next bytes of a body; empty at its end. Raises Unavailable."""
         with translated():
-            async with asyncio.timeout(self._deadlines.progress_s):
+            async with asyncio.timeout(self._deadlines.progress):
                 return await response.content.readany()
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
-    def _session(self) -> ClientSession:
+    def _session(self, connections: int) -> ClientSession:
+        deadlines = self._deadlines
         return ClientSession(
-            connector=TCPConnector(limit=self._connections),
+            connector=TCPConnector(limit=connections),
             cookie_jar=DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=READ_BYTES,
-            timeout=self._timeout,
+            timeout=ClientTimeout(connect=deadlines.connect + deadlines.continue_, sock_connect=deadlines.connect),
             headers={"Accept-Encoding": "identity", "User-Agent": "sav3-media-proxy"},
         )
 
@@ -198,15 +208,15 @@ class RemoteBackend:
         headers: dict[str, str] | None = None,
         *,
         expected: int = 200,
-        body: AsyncIterator[bytes | bytearray] | None = None,
+        body: Outgoing | None = None,
     ) -> ClientResponse:
         """The answer of status *expected*, its body still to come; what every other means is raised."""
         session = self._reads if body is None else self._writes
         assert session is not None, "it is not open"
         sent = {**(headers or {}), "Authorization": f"Bearer {self._token()}", peer.HOP: self._hop}
         with translated():
-            # With a body the sender keeps the time (`Sending`).
-            async with asyncio.timeout(self._deadlines.first_byte_s if body is None else None):
+            # With a body, `send` keeps the time.
+            async with asyncio.timeout(self._deadlines.answer if body is None else None):
                 response = await session.request(
                     method,
                     URL(self._origin + target, encoded=True),

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from proxy.adapters.remote import RemoteBackend
-from proxy.adapters.staging import Staging
 from proxy.auth import Tokens
 from proxy.keys import Key
 from proxy.observe import Metrics
@@ -82,8 +82,6 @@ async def serving(
         await runner.cleanup()
 
 
-@asynccontextmanager
-async def remote(url: str, token: str, folder: Path, **options: object) -> AsyncIterator[RemoteBackend]:
-    """The store at *url*, with a staging folder below *folder*."""
-    async with Staging(folder / "spool") as staging, RemoteBackend(url, lambda: token, staging, **options) as backend:  # type: ignore[arg-type]
-        yield backend
+def remote(url: str, token: str, folder: Path, **options: Any) -> RemoteBackend:
+    """The store at *url*, not opened yet; what is under way lies below *folder*."""
+    return RemoteBackend(url, lambda: token, spool=folder / "spool", **options)
