@@ -87,14 +87,13 @@ class S3Backend:
         """Open the clients, and make the bucket where it is missing; raises StartError. A store that is away is no reason to."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._staging)
-            session = s3_client.session()
             opened = []
             for connections in self._connections:
-                made = self._client(session, endpoint_url=self._endpoint_url, connections=connections)
+                made = self._client(endpoint_url=self._endpoint_url, connections=connections)
                 opened.append(await stack.enter_async_context(made))
                 s3_client.keep_region(opened[-1])
             up, self._down, self._control = opened
-            public = self._client(session, endpoint_url=self._public_endpoint, connections=1)
+            public = self._client(endpoint_url=self._public_endpoint, connections=1)
             self._public = await stack.enter_async_context(public)
             self._uploads = Uploads(up, self._bucket, self.name, self.profile, self._deadlines, self._staging)
             await self._begin()

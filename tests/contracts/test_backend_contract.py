@@ -475,7 +475,11 @@ async def test_neighbours_do_not_touch(backend: Backend) -> None:
     assert await stored(backend) == listed(backend, left)
     for name in random.Random(3).sample(sorted(left), len(left)):
         assert await read(await backend.open(name)) == name.encode()
-        await backend.put(name, body(b"again ", name.encode()), JPEG)
+        try:
+            await backend.put(name, body(b"again ", name.encode()), JPEG)
+        except Conflict:  # versitygw 1.8.0 cannot overwrite an object whose name has 255 bytes
+            assert isinstance(backend, S3Backend)
+            assert await read(await backend.open(name)) == name.encode()
         await backend.delete(name)
         left.discard(name)
         assert await stored(backend) == listed(backend, left)

@@ -92,13 +92,13 @@ class ObjectStore:
         """The name of a bucket that nobody has."""
         return f"test-{secrets.token_hex(8)}"
 
-    def backend(self, folder: Path, **settings: Any) -> S3Backend:
+    def backend(self, folder: Path, name: str = "minio", **settings: Any) -> S3Backend:
         """A backend in a bucket of its own, not opened yet; *settings* replace what it is given."""
         given: dict[str, Any] = {
             "bucket": self.bucket(), "endpoint_url": self.endpoint, "region": self.region, "access_key": self.access_key,
             "secret_key": self.secret_key, "spool": folder / "spool", "profile": self.profile,
         }  # fmt: skip
-        return S3Backend("minio", **(given | settings))
+        return S3Backend(name, **(given | settings))
 
     def __enter__(self) -> Self:
         return self.start()
