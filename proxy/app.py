@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from aiohttp import web
 from processors.formats import Kind
 from processors.pool import Pool
 from processors.values import Limits
+from proxy import stores
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.renderer import PoolRenderer
@@ -27,19 +29,23 @@ from proxy.hot import HotAnswers
 from proxy.ingest import Ingest
 from proxy.middleware import REQUEST_ID
 from proxy.observe import Metrics
+from proxy.ports import Backend
 from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.media import Departure, Gate, MediaRoutes
-from proxy.routes.ops import HealthRoutes, Operators, PageRoutes
+from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
+from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
 from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
 from proxy.signing import Signatures
+from proxy.stores import Stores
 
 NAME = "sav3-media-proxy"
 SECRET_FILE = "jwt-secret"  # noqa: S105 - a file name
 ERRANDS_DEADLINE_S = 10.0
 PREFLIGHT_AGE_S = 86_400
+SERVICE_TOKEN_S = 300
 
 ALLOWED_HEADERS = (
     *("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Requested-With", "X-HTTP-Method-Override"),
@@ -100,18 +106,24 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         deadline_s=settings.media_render_deadline,
     )
     async with AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(LocalBackend(data / "media"))
-        variants = await stack.enter_async_context(LocalBackend(data / "thumbnails", name="thumbnails", durable=False))
+        # First of all, since it holds the lock that lets one service alone work in the data folder.
+        thumbnails = await stack.enter_async_context(LocalBackend(data / "thumbnails", name="thumbnails", durable=False))
+        spool = _emptied(data / "spool")
         catalogue = await stack.enter_async_context(SqlCatalogue(data / "catalogue.sqlite"))
+        kept = await stack.enter_async_context(
+            stores.opened(settings, thumbnails, catalogue, partial(_service_token, tokens), metrics, spool)
+        )
         pool = await stack.enter_async_context(
             Pool(limits, settings.render_workers, settings.render_queue, settings.media_render_wait)
         )
-        renderer = PoolRenderer(pool, _emptied(data / "spool"), settings.render_workers + settings.render_queue)
-        delivery = Delivery(backend, variants, renderer, settings.media_cache_bytes, metrics)
+        renderer = PoolRenderer(pool, spool, settings.render_workers + settings.render_queue)
+        delivery = Delivery(kept.media, kept.variants, renderer, settings.media_cache_bytes, metrics)
         stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
-        assets = await stack.enter_async_context(Assets(backend, catalogue, delivery))
-        ingest = Ingest(backend, catalogue, renderer, _max_bytes(settings), metrics)
+        assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery))
+        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics)
 
+        for name in (store.name for store in kept.each):
+            metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
         metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
         metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
         metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
@@ -123,11 +135,11 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         gate = Gate(tokens, signatures, settings.media_read_access, settings.media_transform_access)
         health = HealthRoutes(
             {
-                "store": _silent(backend.ping),
-                "variants": _silent(variants.ping),
+                "store": _silent(kept.media.ping),
                 "catalogue": _silent(catalogue.ping),
                 "renderer": pool.capabilities,
             },
+            {"variants": _silent(kept.variants.ping)} | {f"store.{name}": check for name, check in _each_store(kept).items()},
             {"reads": str(settings.media_read_access), "transforms": str(settings.media_transform_access)},
             version(NAME),
             metrics,
@@ -142,6 +154,9 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             MediaRoutes(delivery, assets, gate, hot, departure, settings.media_idle_timeout),
             UploadRoutes(ingest, tokens, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
             AssetRoutes(assets, tokens, presenter),
+            StoreRoutes(
+                kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())
+            ),
             health,
             PageRoutes(),
         )
@@ -162,6 +177,7 @@ def _mount(
     media: MediaRoutes,
     uploads: UploadRoutes,
     assets: AssetRoutes,
+    store: StoreRoutes,
     health: HealthRoutes,
     pages: PageRoutes,
 ) -> None:
@@ -170,6 +186,8 @@ def _mount(
         ("upload", "/api/upload", {"POST": uploads.create}),
         ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
         ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get}),
+        ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
+        ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
         ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),
         ("live", "/api/health/live", {"GET": health.live, "HEAD": health.live}),
         ("ready", "/api/health/ready", {"GET": health.ready, "HEAD": health.ready}),
@@ -222,6 +240,30 @@ def _stamp(origins: frozenset[str]) -> Any:
 
 async def _not_yet(request: web.Request) -> None:
     """Leave Expect: 100-continue to the route, which answers it when token and size are in order (aiohttp issue 8877)."""
+
+
+def _each_store(kept: Stores) -> dict[str, Check]:
+    # A disk that is alone is the part "store" already.
+    def check(store: Backend) -> Check:
+        async def state() -> Mapping[str, Any]:
+            await store.ping()
+            return {"breaker": kept.states()[store.name]}
+
+        return state
+
+    return {store.name: check(store) for store in kept.each} if len(kept.each) > 1 else {}
+
+
+def _is_asked(kept: Stores, store: str) -> bool:
+    return kept.states().get(store, "closed") == "closed"
+
+
+def _owed(kept: Stores, store: str) -> int:
+    return kept.backlog().get(store, 0)
+
+
+def _service_token(tokens: Tokens) -> str:
+    return tokens.mint("media-proxy", "media:admin", SERVICE_TOKEN_S)
 
 
 def _silent(ping: Any) -> Any:

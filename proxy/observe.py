@@ -40,6 +40,14 @@ class Metrics:
             "media_renditions", "Where renditions were found: memory, stored, or miss", ["found"], registry=registry
         )
         self._uploads = Counter("media_uploads", "Uploads by kind of media and outcome", ["kind", "outcome"], registry=registry)
+        self._stores = Counter(
+            "media_store_events", "What stores did for each other: writes and reads taken over, debts paid", ["event", "store"],
+            registry=registry,
+        )  # fmt: skip
+        self._up = Gauge(
+            "media_store_up", "Whether a store is asked (1) or left alone for a while (0)", ["store"], registry=registry
+        )
+        self._owed = Gauge("media_store_debts", "Copies and removals that a store is owed", ["store"], registry=registry)
         self._cached: dict[str, Callable[[], None]] = {}
         self._observe: dict[tuple[str, str], Callable[[float], None]] = {}
         self._sent: dict[str, Callable[[int], None]] = {}
@@ -82,6 +90,14 @@ class Metrics:
     def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
         """Show *read()* as the gauge *name* whenever the metrics are asked for."""
         Gauge(name, about, registry=self.registry).set_function(read)
+
+    def store(self, name: str, is_asked: Callable[[], bool], owed: Callable[[], float]) -> None:
+        """Show whether the store *name* is asked, and how much it is owed, whenever the metrics are asked for."""
+        self._up.labels(name).set_function(is_asked)
+        self._owed.labels(name).set_function(owed)
+
+    def store_event(self, event: str, store: str) -> None:
+        self._stores.labels(event, store).inc()
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text format."""

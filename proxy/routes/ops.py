@@ -52,15 +52,23 @@ class Operators:
 
 
 class HealthRoutes:
-    """How the parts are. *checks* raise when their part is not well, and give what is worth showing of it.
+    """How the parts are. Checks raise when their part is not well, and give what is worth showing of it.
 
+    Without the *vital* parts requests cannot be answered; without *others* the service does with less.
     *modes* are for everybody; the parts, the *version* and the metrics for *operators*.
     """
 
     def __init__(
-        self, checks: Mapping[str, Check], modes: Mapping[str, str], version: str, metrics: Metrics, operators: Operators
+        self,
+        vital: Mapping[str, Check],
+        others: Mapping[str, Check],
+        modes: Mapping[str, str],
+        version: str,
+        metrics: Metrics,
+        operators: Operators,
     ) -> None:
-        self._checks = checks
+        self._vital = vital
+        self._others = others
         self._modes = modes
         self._version = version
         self._metrics = metrics
@@ -69,7 +77,7 @@ class HealthRoutes:
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Every part's state and latency; 200 also when one is not well, for people and dashboards."""
-        state = await self._state()
+        state = await self._state({**self._vital, **self._others})
         inside = {"version": self._version, "parts": state["parts"]} if self._operators.include(request) else {}
         return _fresh({"status": state["status"], **self._modes, **inside})
 
@@ -79,7 +87,7 @@ class HealthRoutes:
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
         """200 if requests can be answered, else a true 503."""
-        state = await self._state()
+        state = await self._state(self._vital)
         return _fresh({"status": state["status"]}, 200 if state["status"] == "ok" else 503)
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
@@ -90,8 +98,8 @@ class HealthRoutes:
             body=self._metrics.page(), headers={"Content-Type": self._metrics.content_type, "Cache-Control": "no-store"}
         )
 
-    async def _state(self) -> dict[str, Any]:
-        parts = dict(zip(self._checks, await asyncio.gather(*map(_checked, self._checks.values())), strict=True))
+    async def _state(self, checks: Mapping[str, Check]) -> dict[str, Any]:
+        parts = dict(zip(checks, await asyncio.gather(*map(_checked, checks.values())), strict=True))
         well = all(part["status"] == "ok" for part in parts.values())
         status = "draining" if self.is_draining else "ok" if well else "degraded"
         return {"status": status, "parts": parts}

@@ -1,0 +1,191 @@
+"""The stores that the settings name, and all of them seen as one: with `app` the only place that knows which stores there are."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy import peer
+from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.local import LocalBackend
+from proxy.keys import Key
+from proxy.observe import Metrics
+from proxy.ports import Backend
+from proxy.settings import Settings
+
+if TYPE_CHECKING:
+    from proxy.adapters.remote import RemoteBackend
+    from proxy.adapters.s3 import S3Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """*media* are the originals, *variants* what is made of them, *each* the stores of originals in their order.
+
+    *own* is what other media proxies may use: None where another media proxy is among the stores, since one hop is enough.
+    *states* gives the breaker of each store, *backlog* how many copies and removals it is owed; a disk that is alone has none.
+    """
+
+    media: Backend
+    variants: Backend
+    own: Backend | None
+    each: tuple[Backend, ...]
+    identities: frozenset[str]
+    states: Callable[[], Mapping[str, str]]
+    backlog: Callable[[], Mapping[str, int]]
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings,
+    thumbnails: LocalBackend,
+    catalogue: SqlCatalogue,
+    admin_token: Callable[[], str],
+    metrics: Metrics,
+    spool: Path,
+) -> AsyncIterator[Stores]:
+    """All stores of *settings*; raises StartError. *thumbnails* keeps what is made of originals where no other store does.
+
+    *admin_token* is for another media proxy, *spool* a folder for what is on its way.
+    """
+    async with AsyncExitStack() as stack:
+        each: list[Backend] = []
+        for store in originals(settings, admin_token, spool):
+            await stack.enter_async_context(store)
+            each.append(store)
+        if len(each) == 1 and settings.media_local_store:
+            yield Stores(each[0], thumbnails, each[0], tuple(each), identities(settings), dict, dict)
+            return
+        from proxy.adapters.fallback import FallbackBackend  # noqa: PLC0415 - memory that one disk alone does not need
+        from proxy.adapters.ledger import Forgetful, SqlLedger  # noqa: PLC0415
+
+        media = await stack.enter_async_context(
+            FallbackBackend(
+                each,
+                SqlLedger(catalogue),
+                spool=spool / "held",
+                holder_of=_holder_of(catalogue),
+                placed=catalogue.place,
+                policy=str(settings.media_home_coming),
+                count=metrics.store_event,
+            )
+        )
+        variants: Backend = thumbnails
+        if settings.minio_endpoint is not None:
+            far = await stack.enter_async_context(minio(settings, settings.minio_thumbnails_bucket_name, spool, "minio-thumbnails"))
+            async with minio(settings, settings.minio_temp_bucket_name, spool, "minio-temp"):
+                pass  # that it is there is enough: nothing is put there yet
+            variants = await stack.enter_async_context(
+                FallbackBackend([far, thumbnails], Forgetful(), spool=spool / "held-variants")
+            )
+        own = None if settings.media_proxy_url is not None else media
+        yield Stores(media, variants, own, tuple(each), identities(settings), lambda: media.states, lambda: media.backlog)
+
+
+def originals(settings: Settings, admin_token: Callable[[], str], spool: Path) -> list[LocalBackend | S3Backend | RemoteBackend]:
+    """The stores of originals in their order, not yet opened."""
+    stores: list[LocalBackend | S3Backend | RemoteBackend] = []
+    if settings.minio_endpoint is not None:
+        stores.append(minio(settings, settings.minio_bucket_name, spool, "minio"))
+    if settings.s3_bucket_name is not None:
+        stores.append(_aws(settings, settings.s3_bucket_name, spool))
+    if settings.media_proxy_url is not None:
+        stores.append(_proxy(settings, settings.media_proxy_url, admin_token, spool))
+    if settings.media_local_store:
+        stores.append(LocalBackend(settings.media_data_dir / "media"))
+    return stores
+
+
+def minio(settings: Settings, bucket: str, spool: Path, name: str) -> S3Backend:
+    """One bucket of the MinIO server."""
+    from proxy.adapters.outgoing import Deadlines  # noqa: PLC0415 - the S3 library is 25 MiB
+    from proxy.adapters.s3 import S3Backend  # noqa: PLC0415
+    from proxy.adapters.s3_errors import SettingNames  # noqa: PLC0415
+
+    assert settings.minio_access_key is not None
+    assert settings.minio_secret_key is not None
+    return S3Backend(
+        name,
+        bucket=bucket,
+        endpoint_url=_minio_url(settings),
+        region=settings.minio_region,
+        access_key=settings.minio_access_key,
+        secret_key=settings.minio_secret_key.get_secret_value(),
+        spool=spool / name,
+        profile=settings.minio_profile,
+        public_endpoint=settings.minio_public_endpoint,
+        whole_bytes=settings.media_max_bytes_image,
+        deadlines=Deadlines(answer=settings.media_store_deadline),
+        names=SettingNames(
+            "MINIO_ENDPOINT and MINIO_PORT", "MINIO_USE_SSL", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_REGION",
+            "MINIO_THUMBNAILS_BUCKET_NAME" if name == "minio-thumbnails" else
+            "MINIO_TEMP_BUCKET_NAME" if name == "minio-temp" else "MINIO_BUCKET_NAME",
+        ),
+    )  # fmt: skip
+
+
+def _aws(settings: Settings, bucket: str, spool: Path) -> S3Backend:
+    from proxy.adapters.outgoing import Deadlines  # noqa: PLC0415
+    from proxy.adapters.s3 import S3Backend  # noqa: PLC0415
+    from proxy.adapters.s3_errors import SettingNames  # noqa: PLC0415
+
+    assert settings.aws_access_key_id is not None
+    assert settings.aws_secret_access_key is not None
+    return S3Backend(
+        "s3",
+        bucket=bucket,
+        endpoint_url=settings.s3_endpoint_url,
+        region=settings.aws_region,
+        access_key=settings.aws_access_key_id,
+        secret_key=settings.aws_secret_access_key.get_secret_value(),
+        spool=spool / "s3",
+        profile=settings.s3_profile,
+        whole_bytes=settings.media_max_bytes_image,
+        deadlines=Deadlines(answer=settings.media_store_deadline),
+        names=SettingNames(
+            "S3_ENDPOINT_URL", "S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "S3_BUCKET_NAME"
+        ),
+    )
+
+
+def _proxy(settings: Settings, url: str, admin_token: Callable[[], str], spool: Path) -> RemoteBackend:
+    from proxy.adapters.outgoing import Deadlines  # noqa: PLC0415
+    from proxy.adapters.remote import RemoteBackend  # noqa: PLC0415
+
+    given = settings.media_proxy_token
+    return RemoteBackend(
+        url,
+        admin_token if given is None else given.get_secret_value,
+        spool=spool / "proxy",
+        identities=identities(settings),
+        whole_bytes=settings.media_max_bytes_image,
+        deadlines=Deadlines(answer=settings.media_store_deadline),
+    )
+
+
+def identities(settings: Settings) -> frozenset[str]:
+    """The names by which two media proxies see that they keep objects in one place."""
+    places = []
+    if settings.minio_endpoint is not None:
+        places.append((_minio_url(settings), settings.minio_bucket_name))
+    if settings.s3_bucket_name is not None:
+        places.append((settings.s3_endpoint_url or "aws", settings.s3_bucket_name))
+    if settings.media_local_store:
+        places.append((platform.node(), str((settings.media_data_dir / "media").resolve())))
+    return frozenset(peer.identity(*place) for place in places)
+
+
+def _holder_of(catalogue: SqlCatalogue) -> Callable[[Key], Awaitable[str | None]]:
+    async def holder(key: Key) -> str | None:
+        asset = await catalogue.get(key)
+        return None if asset is None else asset.store
+
+    return holder
+
+
+def _minio_url(settings: Settings) -> str:
+    return f"{'https' if settings.minio_use_ssl else 'http'}://{settings.minio_endpoint}:{settings.minio_port}"
