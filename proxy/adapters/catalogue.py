@@ -28,8 +28,6 @@ HEAD = "0002"
 DEADLINE_S = 10.0
 BUSY_MS = 5_000
 UNFINISHED = sql.text("state != 'ready'")
-UNSETTLED = {"sqlite_where": sql.text("settled = 0"), "postgresql_where": sql.text("NOT settled")}
-"""As SQLAlchemy writes ``~settled`` for each: an index is used only where its condition is the query's."""
 
 metadata = sql.MetaData()
 assets = sql.Table(
@@ -63,7 +61,8 @@ debts = sql.Table(
     sql.Column("holder", sql.Text),
     sql.Column("sha256", sql.Text),
     sql.Column("settled", sql.Boolean, nullable=False),
-    sql.Index("ix_debts_unsettled", "key", "store", **UNSETTLED),
+    # As SQLAlchemy writes ``~settled`` for each of them: SQLite uses an index only where its condition is the query's.
+    sql.Index("ix_debts_unsettled", "key", "store", sqlite_where=sql.text("settled = 0"), postgresql_where=sql.text("NOT settled")),
 )
 
 

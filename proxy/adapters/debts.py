@@ -1,0 +1,137 @@
+"""The open debts of all keys, in memory as they are in the ledger: a healthy read must not ask a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
+
+from proxy import generations
+from proxy.keys import Key
+from proxy.ports import Debt, Ledger
+
+MOST_KEYS = 20_000
+"""About 20 MiB with the longest keys, 10 MiB with usual ones."""
+PAGE = 1_000
+
+
+class Debts:
+    """What stores owe, of at most *most_keys* keys in memory. With more of them every question goes to the ledger.
+
+    Only this process may change the ledger while it runs. Settled debts ask for nothing, and are not held in memory.
+    """
+
+    def __init__(self, ledger: Ledger, stores: Collection[str], most_keys: int = MOST_KEYS) -> None:
+        self._ledger = ledger
+        self._stores = list(stores)
+        self._most = most_keys
+        self._open: dict[Key, dict[str, Debt]] = {}
+        self._complete = False
+        self._counts: dict[str, int] = {}
+        self._writing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def load(self) -> None:
+        """Learn what the ledger has; raises Unavailable."""
+        async with self._writing:
+            self._open, self._complete, after = {}, True, None
+            while self._complete and (page := await self._ledger.due(self._stores, PAGE, after)):
+                after = page[-1].key
+                # A page may end within the debts of one key, so that key is asked for by itself.
+                for debt in [*(debt for debt in page if debt.key != after), *await self._ledger.debts_of(after)]:
+                    self._note(debt)
+            if not self._complete:
+                self._counts = await self._ledger.backlog()
+
+    async def refresh(self) -> None:
+        """After there were too many: count them, and hold them in memory again once half of the room is enough."""
+        if self._complete:
+            return
+        self._counts = await self._ledger.backlog()
+        if sum(self._counts.values()) <= self._most // 2:
+            await self.load()
+
+    @property
+    def backlog(self) -> dict[str, int]:
+        """How many open debts each store has; while there are too many for the memory, as of the last refresh."""
+        counts = dict.fromkeys(self._stores, 0)
+        if not self._complete:
+            return counts | {store: count for store, count in self._counts.items() if store in counts}
+        for debts in self._open.values():
+            for store in debts:
+                if store in counts:
+                    counts[store] += 1
+        return counts
+
+    async def of(self, key: Key) -> list[Debt]:
+        """The open debts of *key*; raises Unavailable only while the memory does not hold all."""
+        if self._complete:
+            return list(self._open.get(key, {}).values())
+        return [debt for debt in await self._ledger.debts_of(key) if not debt.settled]
+
+    async def all_of(self, key: Key) -> list[Debt]:
+        """The debts of *key*, the settled ones too, as the ledger has them."""
+        return await self._ledger.debts_of(key)
+
+    async def due(self, stores: Collection[str], limit: int, after: Key | None) -> list[Debt]:
+        """As the ledger's."""
+        return await self._ledger.due(stores, limit, after)
+
+    async def owe(self, debts: Sequence[Debt]) -> None:
+        """Write them down; carried through also when the caller leaves, so that memory and ledger stay equal."""
+        if not debts:
+            return
+
+        async def work() -> None:
+            async with self._writing:
+                await self._ledger.owe(debts)
+                for debt in debts:
+                    self._note(debt)
+
+        await self._through(work())
+
+    async def pay(self, debt: Debt) -> None:
+        """Strike it out; carried through also when the caller leaves."""
+
+        async def work() -> None:
+            async with self._writing:
+                await self._ledger.pay(debt)
+                known = self._open.get(debt.key, {})
+                if (found := known.get(debt.store)) is not None and (found.kind, found.etag) == (debt.kind, debt.etag):
+                    self._strike(debt)
+
+        await self._through(work())
+
+    async def finish(self) -> None:
+        """Wait for what is being written."""
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _through(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may have left
+
+    def _note(self, debt: Debt) -> None:
+        if not self._complete:
+            return
+        found = self._open.get(debt.key, {}).get(debt.store)
+        if found is not None and generations.order(found.etag) > generations.order(debt.etag):
+            return
+        if debt.settled:
+            self._strike(debt)
+            return
+        self._open.setdefault(debt.key, {})[debt.store] = debt
+        if len(self._open) > self._most:
+            self._open, self._complete = {}, False
+
+    def _strike(self, debt: Debt) -> None:
+        known = self._open.get(debt.key)
+        if known is not None and known.pop(debt.store, None) is not None and not known:
+            del self._open[debt.key]
