@@ -8,12 +8,14 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests import pictures
 from tests.kit.client import Client, media
 from tests.kit.server import RunningServer
+from tests.kit.stores import ObjectStore
 from tests.kit.waiting import until
 
 PAGE = (Path(__file__).parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -51,6 +53,36 @@ def fronted(serve: Callable[..., RunningServer], tmp_path: Path) -> Iterator[tup
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_originals_of_a_store_that_can_presign_are_a_redirect_away(serve: Callable[..., RunningServer], minio: ObjectStore) -> None:
+    server = serve(**minio.settings(), MEDIA_DELIVERY="redirect", MEDIA_REDIRECT_LIFETIME="40")
+    client = server.client("me")
+    photo = pictures.jpeg(300, 200)
+    path = media(client.stored(photo)["key"])
+    answer = client.get(path)
+    assert (answer.status, answer.body, answer.headers["Cache-Control"]) == (302, b"", "private, max-age=20")
+    place = urlsplit(answer.headers["Location"])
+    assert f"{place.scheme}://{place.netloc}" == minio.endpoint
+    there = Client(minio.endpoint)
+    address = f"{place.path}?{place.query}"
+    assert there.get(address).body == photo
+    assert there.get(address, {"Range": "bytes=0-9"}).body == photo[:10]
+    assert there.get(address.replace("Signature=", "Signature=0")).status == 403
+    assert client.head(path).status == 200
+    assert client.get(f"{path}?dl=").body == photo
+    assert client.get(f"{path}?w=20").status == 200
+    assert client.get("/api/media/me/nothing.jpg").status == 404
+    document = media(client.stored(pictures.pdf(), "application/pdf")["key"])
+    assert client.get(document).status == 200, "what is not shown in a browser leaves with the headers that say so"
+
+
+def test_where_only_owners_read_the_redirect_is_theirs_alone(serve: Callable[..., RunningServer], minio: ObjectStore) -> None:
+    server = serve(**minio.settings(), MEDIA_DELIVERY="redirect", MEDIA_READ_ACCESS="owner")
+    path = media(server.client("me").stored(pictures.jpeg(30, 20))["key"])
+    assert server.client("me").get(path).status == 302
+    assert server.client("you").get(path).status == 404
+    assert server.client().get(path).status == 401
 
 
 def test_nginx_sends_the_files_that_the_service_hands_over(fronted: tuple[RunningServer, Client]) -> None:

@@ -100,6 +100,14 @@ class ObjectStore:
         }  # fmt: skip
         return S3Backend(name, **(given | settings))
 
+    def settings(self) -> dict[str, str]:
+        """What makes a media proxy keep its objects here, in buckets of its own."""
+        return {
+            "MINIO_ENDPOINT": "127.0.0.1", "MINIO_PORT": str(self.port), "MINIO_PROFILE": self.profile,
+            "MINIO_ACCESS_KEY": self.access_key, "MINIO_SECRET_KEY": self.secret_key, "MINIO_BUCKET_NAME": self.bucket(),
+            "MINIO_THUMBNAILS_BUCKET_NAME": self.bucket(), "MINIO_TEMP_BUCKET_NAME": self.bucket(),
+        }  # fmt: skip
+
     def __enter__(self) -> Self:
         return self.start()
 
