@@ -12,7 +12,7 @@ from typing import Self
 from urllib.parse import quote
 
 import structlog
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from yarl import URL
 
 from processors.errors import MediaError
@@ -29,6 +29,8 @@ CONNECTIONS = 64
 READ_BYTES = 1 << 16
 FAR = 10**15
 """A first byte beyond every object, where a larger number would not be understood."""
+DROPPED_BYTES = 4096
+DROPPING_S = 1.0
 _URL = re.compile(r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?")
 
 log = structlog.get_logger(__name__)
@@ -88,8 +90,8 @@ class RemoteBackend:
 
     async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
         """The object or the range, from the other's one answer; one that breaks off is gone on with where it broke."""
-        if span is not None and span.stop is not None and span.stop <= max(span.start, 0):
-            span.within((await self.head(key)).size)  # no Range header says this; it raises
+        if span is not None and span.stop is not None and (span.start < 0 or span.stop <= span.start):
+            span = span.within((await self.head(key)).size)  # no Range header says this
         headers = {} if span is None else {"Range": _range(span)}
         response = await self._ask("GET", _target(key), headers, expected=200 if span is None else 206)
         try:
@@ -121,9 +123,7 @@ class RemoteBackend:
         etag = etag or generations.mint()
         headers = {"Content-Type": content_type, peer.GENERATION: etag} | ({"Content-Length": str(size)} if size else {})
         outgoing = Outgoing()
-        intake = self._staging.intake(
-            body, key, content_type, store=self.name, etag=etag, size=size, admit=admit, md5=False
-        )  # fmt: skip
+        intake = self._staging.intake(body, key, content_type, store=self.name, etag=etag, size=size, admit=admit, md5=False)
 
         async def request(blocks: Outgoing) -> ObjectMeta:
             response = await self._ask("PUT", _target(key), headers, expected=201, body=blocks)
@@ -227,7 +227,7 @@ class RemoteBackend:
                 )
         failure = refusal(response, expected)
         if failure is not None:
-            response.close()
+            await _dropped(response)
             raise failure
         return response
 
@@ -299,6 +299,16 @@ def checked(url: str) -> str:
 def _target(key: Key) -> str:
     # Looked at once more: this is where a key becomes an address, and a segment .. would lead out of the store.
     return peer.OBJECTS + keys.encoded(keys.parse(key))
+
+
+async def _dropped(response: ClientResponse) -> None:
+    # The document of a refusal is short and has come already; reading it keeps the connection.
+    try:
+        async with asyncio.timeout(DROPPING_S):
+            await response.content.read(DROPPED_BYTES)
+    except (ClientError, TimeoutError, OSError):
+        pass
+    response.release()
 
 
 def _range(span: ByteRange) -> str:

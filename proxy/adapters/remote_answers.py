@@ -24,7 +24,9 @@ from proxy.errors import (
 )
 
 UNTRUSTED = "the other media proxy does not take our token: both need the same JWT_SECRET, or MEDIA_PROXY_TOKEN with media:admin"
-LOOP = "the media proxy at MEDIA_PROXY_URL is this one, keeps its objects in a store of this one, or has none but other proxies"
+LOOP = (
+    "the media proxy at MEDIA_PROXY_URL is this one, has a store in common with it, or names a further one in its MEDIA_PROXY_URL"
+)
 MISLED = "what answers at MEDIA_PROXY_URL is no media proxy, or one too old to be a store"
 
 

@@ -42,7 +42,7 @@ class StoreRoutes:
 
     **No circles.** *backend* is made of the stores of this proxy itself and never of other proxies: what comes in here is
     answered from here or not at all, so no request goes on to a third proxy, however they name each other. None stands for a
-    proxy that has no store of its own; it has nothing to answer with but LoopDetected (508).
+    proxy that could not answer without asking another one; it has nothing to say but LoopDetected (508).
 
     A proxy that names itself, or one that keeps its objects in the very same store, would be worse than a circle: what it
     copies home and then removes from the other would be gone from both. So every request says by *identities* which stores its
@@ -132,7 +132,7 @@ class StoreRoutes:
         if any(peer.met(value, self._identities) for value in request.headers.getall(peer.HOP, [])):
             raise LoopDetected("this media proxy keeps its objects in a store of the one that asks: they must not name each other")
         if self._backend is None:
-            raise LoopDetected("this media proxy has no store but other media proxies")
+            raise LoopDetected("this media proxy keeps its objects at another one, and a request makes one hop only")
         return self._backend
 
     def _entered(self, request: web.Request) -> tuple[Backend, Key]:
