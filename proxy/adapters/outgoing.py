@@ -20,6 +20,7 @@ T = TypeVar("T")
 class Deadlines:
     """Seconds. *connect* for a connection, *continue_* from then to the first byte of a body that the store asks for, *answer* to
     the head of an answer, *progress* between two pieces of a body either way, *commit* from the end of a body to its answer.
+    *pauses* come before the second and further attempts at what can be tried again.
     """
 
     connect: float = 2.0
@@ -27,6 +28,7 @@ class Deadlines:
     answer: float = 10.0
     progress: float = 30.0
     commit: float = 60.0
+    pauses: tuple[float, ...] = (0.2, 0.8, 2.0)
 
 
 class Outgoing:

@@ -21,9 +21,6 @@ from proxy.ports import ByteRange, ObjectMeta
 READ_BYTES = 1 << 17
 DRAIN_BYTES = 1 << 16
 DRAIN_S = 1.0
-PATIENCE = 4
-"""How often in a row a body is asked for again without having come further."""
-PAUSE_S = 0.1
 PROGRESS_BYTES = 1 << 16
 UNKNOWN_TYPE = "application/octet-stream"
 GENERATION = "generation"
@@ -99,14 +96,17 @@ class Reading:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Pieces of up to 128 KiB, as many bytes as *span* has; raises Unavailable when they cannot be had."""
-        left, reached = PATIENCE, self._at
+        pauses = fresh = (0.0, *self._deadlines.pauses)
+        reached = self._at
         while self._at < self._stop:
             try:
                 chunk = await self._read()
             except Unavailable as error:
-                left = PATIENCE if self._at - reached >= PROGRESS_BYTES else left - 1
+                if self._at - reached >= PROGRESS_BYTES:
+                    pauses = fresh
                 reached = self._at
-                await self._resume(error, left)
+                await self._resume(error, pauses)
+                pauses = pauses[1:]
                 continue
             self._at += len(chunk)
             yield chunk
@@ -124,13 +124,13 @@ class Reading:
             raise Unavailable("the store sent more than it promised")
         return chunk
 
-    async def _resume(self, error: Unavailable, left: int) -> None:
+    async def _resume(self, error: Unavailable, pauses: tuple[float, ...]) -> None:
+        """Ask again after the first of *pauses*; there are as many attempts in a row as there are of them."""
         await self.aclose()
-        if left <= 0:
+        if not pauses:
             raise error
         log.warning("store.read_resumed", store=self._store, at=self._at, stop=self._stop, reason=error.detail)
-        if left < PATIENCE:
-            await asyncio.sleep(PAUSE_S * 2 ** (PATIENCE - left))
+        await asyncio.sleep(pauses[0])
         try:
             self._body = (await self._again(self._at))["Body"]
         except Unavailable:

@@ -23,8 +23,6 @@ from proxy.ports import ObjectMeta
 T = TypeVar("T")
 
 IN_FLIGHT = 2
-PAUSES_S = (0.2, 0.8, 2.0)
-COMPLETIONS = 3
 MAX_LEFT = 1_000
 
 log = structlog.get_logger(__name__)
@@ -89,7 +87,7 @@ class Uploads:
                     return
                 if is_last or not outgoing.was_asked:  # a store that is away is left at once: another may be there
                     raise
-                await asyncio.sleep(PAUSES_S[0])
+                await asyncio.sleep(self.deadlines.pauses[0])
             else:
                 await self._verify(target, answer, part.md5)
                 return
@@ -242,7 +240,7 @@ class InParts:
 
             return await send(request, uploads.blocks(part), uploads.deadlines)
 
-        part.etag = entity_tag(await _tried(attempt, uploads.store))
+        part.etag = entity_tag(await _tried(attempt, uploads))
         await uploads.staging.run(part.close, surely=True)
 
     async def _id(self) -> str:
@@ -254,7 +252,7 @@ class InParts:
         self._parts.check(size)
         parts = [{"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in self._parts.all]
         uploads = self._uploads
-        for turn in range(COMPLETIONS):
+        for pause in (*uploads.deadlines.pauses, None):
             try:
                 await uploads.call(
                     "complete_multipart_upload", self._target.key, uploads.deadlines.commit, UploadId=await self._id(),
@@ -264,9 +262,9 @@ class InParts:
             except Unavailable:
                 if await uploads.has(self._target, size):
                     return
-                if turn == COMPLETIONS - 1:
+                if pause is None:
                     raise
-            await asyncio.sleep(PAUSES_S[turn])
+            await asyncio.sleep(pause)
 
     async def _leave(self) -> None:
         for task in self._running:
@@ -284,12 +282,12 @@ class InParts:
             await self._uploads.abort(self._target.key, self._creating.result())
 
 
-async def _tried(attempt: Callable[[], Awaitable[T]], store: str) -> T:
-    for turn, pause in enumerate(PAUSES_S):
+async def _tried(attempt: Callable[[], Awaitable[T]], uploads: Uploads) -> T:
+    for pause in uploads.deadlines.pauses:
         try:
             return await attempt()
         except Unavailable as error:
-            log.warning("store.part_again", store=store, turn=turn, reason=error.detail)
+            log.warning("store.part_again", store=uploads.store, reason=error.detail)
         await asyncio.sleep(pause * (0.5 + secrets.randbelow(100) / 100))
     return await attempt()
 
