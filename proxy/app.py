@@ -111,7 +111,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         spool = _emptied(data / "spool")
         catalogue = await stack.enter_async_context(SqlCatalogue(data / "catalogue.sqlite"))
         kept = await stack.enter_async_context(
-            stores.opened(settings, thumbnails, catalogue, partial(_service_token, tokens), metrics, spool)
+            stores.opened(settings, thumbnails, catalogue, partial(service_token, tokens), metrics, spool)
         )
         pool = await stack.enter_async_context(
             Pool(limits, settings.render_workers, settings.render_queue, settings.media_render_wait)
@@ -262,7 +262,8 @@ def _owed(kept: Stores, store: str) -> int:
     return kept.backlog().get(store, 0)
 
 
-def _service_token(tokens: Tokens) -> str:
+def service_token(tokens: Tokens) -> str:
+    """An admin's token, for other media proxies that share our secret."""
     return tokens.mint("media-proxy", "media:admin", SERVICE_TOKEN_S)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -69,6 +70,32 @@ def token(
         print(tokens.mint(sub, scope, expires))
     except ValueError as error:
         _fail(f"{error}. Choose a --sub without slashes, such as user123.")
+
+
+@cli.command("doctor")
+def examine() -> None:
+    """Try every store of the configuration, and say what is broken and what to do; exit status 1 if something is."""
+    import asyncio
+
+    from proxy import doctor
+    from proxy.app import service_token
+    from proxy.checkup import Rounds
+    from proxy.observe import configure_logs
+
+    settings = _settings({})
+    configure_logs("error")
+    tokens, _ = _tokens(settings)
+    rounds = Rounds(settings, partial(service_token, tokens))
+    colours = {doctor.State.WARNING: "yellow", doctor.State.BROKEN: "red", doctor.State.SKIPPED: "bright_black"}
+
+    async def all_findings() -> list[doctor.Finding]:
+        return [finding async for finding in rounds.findings()]
+
+    findings = asyncio.run(all_findings())
+    for state, line in doctor.lines(findings):
+        typer.secho(line, fg=colours.get(state))  # which leaves colours out where nobody sees them
+    print(doctor.verdict(findings))
+    raise SystemExit(1 if doctor.is_broken(findings) else 0)
 
 
 def main() -> None:

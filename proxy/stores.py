@@ -92,9 +92,9 @@ def originals(settings: Settings, admin_token: Callable[[], str], spool: Path) -
     if settings.minio_endpoint is not None:
         stores.append(minio(settings, settings.minio_bucket_name, spool, "minio"))
     if settings.s3_bucket_name is not None:
-        stores.append(_aws(settings, settings.s3_bucket_name, spool))
+        stores.append(aws(settings, settings.s3_bucket_name, spool))
     if settings.media_proxy_url is not None:
-        stores.append(_proxy(settings, settings.media_proxy_url, admin_token, spool))
+        stores.append(proxy(settings, settings.media_proxy_url, admin_token, spool))
     if settings.media_local_store:
         stores.append(LocalBackend(settings.media_data_dir / "media"))
     return stores
@@ -111,7 +111,7 @@ def minio(settings: Settings, bucket: str, spool: Path, name: str) -> S3Backend:
     return S3Backend(
         name,
         bucket=bucket,
-        endpoint_url=_minio_url(settings),
+        endpoint_url=minio_url(settings),
         region=settings.minio_region,
         access_key=settings.minio_access_key,
         secret_key=settings.minio_secret_key.get_secret_value(),
@@ -128,7 +128,8 @@ def minio(settings: Settings, bucket: str, spool: Path, name: str) -> S3Backend:
     )  # fmt: skip
 
 
-def _aws(settings: Settings, bucket: str, spool: Path) -> S3Backend:
+def aws(settings: Settings, bucket: str, spool: Path) -> S3Backend:
+    """The bucket of AWS S3, or of what S3_ENDPOINT_URL names."""
     from proxy.adapters.outgoing import Deadlines  # noqa: PLC0415
     from proxy.adapters.s3 import S3Backend  # noqa: PLC0415
     from proxy.adapters.s3_errors import SettingNames  # noqa: PLC0415
@@ -152,7 +153,8 @@ def _aws(settings: Settings, bucket: str, spool: Path) -> S3Backend:
     )
 
 
-def _proxy(settings: Settings, url: str, admin_token: Callable[[], str], spool: Path) -> RemoteBackend:
+def proxy(settings: Settings, url: str, admin_token: Callable[[], str], spool: Path) -> RemoteBackend:
+    """The other media proxy at *url*."""
     from proxy.adapters.outgoing import Deadlines  # noqa: PLC0415
     from proxy.adapters.remote import RemoteBackend  # noqa: PLC0415
 
@@ -171,7 +173,7 @@ def identities(settings: Settings) -> frozenset[str]:
     """The names by which two media proxies see that they keep objects in one place."""
     places = []
     if settings.minio_endpoint is not None:
-        places.append((_minio_url(settings), settings.minio_bucket_name))
+        places.append((minio_url(settings), settings.minio_bucket_name))
     if settings.s3_bucket_name is not None:
         places.append((settings.s3_endpoint_url or "aws", settings.s3_bucket_name))
     if settings.media_local_store:
@@ -187,5 +189,6 @@ def _holder_of(catalogue: SqlCatalogue) -> Callable[[Key], Awaitable[str | None]
     return holder
 
 
-def _minio_url(settings: Settings) -> str:
+def minio_url(settings: Settings) -> str:
+    """Where the MinIO server is."""
     return f"{'https' if settings.minio_use_ssl else 'http'}://{settings.minio_endpoint}:{settings.minio_port}"

@@ -19,7 +19,7 @@ ROUTES = {name for name in MODULES if name.startswith("proxy.routes.")}
 MIGRATIONS = {name for name in MODULES if name.startswith("proxy.migrations.")}
 ADAPTERS = MIGRATIONS | {name for name in MODULES if name.startswith("proxy.adapters.")}
 """The migrations are the catalogue's, run by Alembic."""
-COMPOSERS = {"proxy.app", "proxy.cli", "proxy.stores"}
+COMPOSERS = {"proxy.app", "proxy.checkup", "proxy.cli", "proxy.stores"}
 LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
 REMOTE = {"proxy.adapters.remote", "proxy.adapters.remote_answers", "proxy.adapters.remote_reading"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -120,7 +121,7 @@ class S3Backend:
         """
         try:
             try:
-                await self._control_call("list_objects_v2", MaxKeys=1)
+                await self.call("list_objects_v2", MaxKeys=1)
             except StoreRefused as error:
                 if not isinstance(error.__cause__, ClientError) or code_of(error.__cause__) != "NoSuchBucket":
                     raise
@@ -132,7 +133,7 @@ class S3Backend:
     async def _make_bucket(self) -> None:
         place = {} if self._region in {FIRST_REGION, "auto"} else {"LocationConstraint": self._region}
         try:
-            await self._control_call("create_bucket", **({"CreateBucketConfiguration": place} if place else {}))
+            await self.call("create_bucket", **({"CreateBucketConfiguration": place} if place else {}))
         except MediaError as error:
             cause = error.__cause__
             if not isinstance(cause, ClientError) or code_of(cause) != "BucketAlreadyOwnedByYou":  # another worker was first
@@ -143,7 +144,7 @@ class S3Backend:
     async def head(self, key: Key) -> ObjectMeta:
         """What the object's metadata say; raises NotFound, once it is certain that not the whole bucket is missing."""
         try:
-            answer = await self._control_call("head_object", Key=key)
+            answer = await self.call("head_object", Key=key)
         except NotFound:
             await self._has_bucket()  # an answer to HEAD has no body that tells the two apart
             raise
@@ -221,7 +222,7 @@ class S3Backend:
     async def delete(self, key: Key) -> None:
         """Remove the object; idempotent."""
         try:
-            await self._control_call("delete_object", Key=key)
+            await self.call("delete_object", Key=key)
         except (NotFound, Conflict):
             return  # it is not there, or could not be
 
@@ -229,13 +230,13 @@ class S3Backend:
         """All with *prefix*, a thousand at a time, with the store's own times. Names that are no keys of ours are left out."""
         more: dict[str, str] = {}
         while True:
-            page = await self._control_call("list_objects_v2", Prefix=prefix, **more)
+            page = await self.call("list_objects_v2", Prefix=prefix, **more)
             for found in page.get("Contents", []):
                 try:
                     key = keys.parse(found["Key"])
                 except BadKey:
                     continue  # such as the markers of folders that other programs make
-                yield Listed(key, int(found["Size"]), found["LastModified"])
+                yield Listed(key, int(found["Size"]), found["LastModified"].astimezone(UTC))
             if not page.get("IsTruncated"):
                 return
             if page.get("NextContinuationToken") in {None, more.get("ContinuationToken")}:
@@ -256,17 +257,18 @@ class S3Backend:
             url: str = await self._public.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires_s)
         return url
 
-    async def _has_bucket(self) -> None:
-        try:
-            await self._control_call("head_bucket")
-        except NotFound as error:
-            raise StoreRefused("the store has no such bucket") from error
-
-    async def _control_call(self, operation: str, **parameters: Any) -> Answer:
+    async def call(self, operation: str, **parameters: Any) -> Answer:
+        """One small S3 operation on the bucket; raises as all of this does."""
         with translated():
             async with asyncio.timeout(self._deadlines.answer):
                 answer: Answer = await getattr(self._control, operation)(Bucket=self._bucket, **parameters)
                 return answer
+
+    async def _has_bucket(self) -> None:
+        try:
+            await self.call("head_bucket")
+        except NotFound as error:
+            raise StoreRefused("the store has no such bucket") from error
 
     async def _get(self, key: Key, wanted: str | None, **conditions: str) -> Answer:
         """The answer to a GET whose body is still to be read; raises RangeNotSatisfiable with the size."""

@@ -1,0 +1,139 @@
+"""The doctor's rounds: which checks there are for which store of the settings. Like `stores`, it knows which stores there are."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from processors.errors import MediaError
+from proxy import disk_probes, doctor, probes, stores
+from proxy.doctor import Check, Finding, Trouble
+from proxy.ports import Backend
+from proxy.settings import DeliveryMode, Settings
+
+if TYPE_CHECKING:
+    from proxy.adapters.remote import RemoteBackend
+    from proxy.adapters.s3 import S3Backend
+
+TWO_PARTS = (8 << 20) + 1
+"""Bytes that S3 takes in two parts: the first parts are of 8 MiB."""
+GENERIC = "set {} to versitygw, whose uploads go out from files"
+
+
+@dataclass
+class Rounds:
+    """All checks of *settings*. Stores that can be used are opened as they are examined, and closed at the end."""
+
+    settings: Settings
+    admin_token: Callable[[], str]
+    _usable: list[Backend] = field(default_factory=list)
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """One for each check, as it comes."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="media-proxy-doctor-")))
+            sets: list[tuple[str, list[Check]]] = []
+            if settings.minio_endpoint is not None:
+                sets.append(("minio", self._minio(stack, spool)))
+            if settings.s3_bucket_name is not None:
+                store = stores.aws(settings, settings.s3_bucket_name, spool)
+                url = settings.s3_endpoint_url or f"https://s3.{settings.aws_region}.amazonaws.com"
+                way = self._way(url, "S3_ENDPOINT_URL", "S3_ENDPOINT_URL")
+                sets.append(("s3", way + self._s3(stack, store, "S3_ENDPOINT_URL", "S3_PROFILE")))
+            if settings.media_proxy_url is not None:
+                sets.append(("proxy", self._proxy(stack, spool, settings.media_proxy_url)))
+            sets.append(("local", self._disk()))
+            for name, checks in sets:
+                async for finding in doctor.examined(name, checks):
+                    yield finding
+            if len(self._usable) > 1:
+                async for finding in doctor.examined("all", [Check("apart", partial(probes.apart, self._usable))]):
+                    yield finding
+
+    def _way(self, url: str, setting: str, tls_setting: str) -> list[Check]:
+        return [
+            Check("reach", partial(probes.reach, url, setting, tls_setting), vital=True),
+            Check("clock", partial(probes.clock, url)),
+        ]
+
+    def _minio(self, stack: AsyncExitStack, spool: Path) -> list[Check]:
+        settings = self.settings
+        main = stores.minio(settings, settings.minio_bucket_name, spool, "minio")
+        others = {
+            bucket: stores.minio(settings, bucket, spool, name)
+            for name, bucket in (
+                ("minio-thumbnails", settings.minio_thumbnails_bucket_name),
+                ("minio-temp", settings.minio_temp_bucket_name),
+            )
+        }
+        beside = [Check(f"bucket {bucket}", partial(_entered, stack, store)) for bucket, store in others.items()]
+        way = self._way(stores.minio_url(settings), "MINIO_ENDPOINT and MINIO_PORT", "MINIO_USE_SSL")
+        return way + self._s3(stack, main, "MINIO_PUBLIC_ENDPOINT", "MINIO_PROFILE") + beside
+
+    def _s3(self, stack: AsyncExitStack, store: S3Backend, public: str, profile: str) -> list[Check]:
+        return [
+            Check("access", partial(self._opened, stack, store), vital=True),
+            *self._objects(store, GENERIC.format(profile)),
+            Check("multipart", partial(probes.large, store, TWO_PARTS)),
+            Check("conditional PUT", partial(_conditional, store)),
+            Check("presigned", partial(self._presigned, store, public)),
+        ]
+
+    def _proxy(self, stack: AsyncExitStack, spool: Path, url: str) -> list[Check]:
+        store = stores.proxy(self.settings, url, self.admin_token, spool)
+        return [
+            *self._way(url, "MEDIA_PROXY_URL", "MEDIA_PROXY_URL"),
+            Check("access", partial(self._opened, stack, store), vital=True),
+            *self._objects(store, "bring the other media proxy up to date"),
+        ]
+
+    def _objects(self, store: Backend, advice: str) -> list[Check]:
+        return [
+            Check("100-continue", partial(probes.asks, store), vital=True),
+            Check("round trip", partial(probes.round_trip, store)),
+            Check("cut upload", partial(probes.cut, store, advice)),
+            Check("range", partial(probes.ranges, store)),
+        ]
+
+    def _disk(self) -> list[Check]:
+        data = self.settings.media_data_dir
+        return [
+            Check("writable", partial(disk_probes.writable, data / "media"), vital=True),
+            Check("one disk", partial(disk_probes.one_file_system, [data, data / "media", data / "media" / "objects"])),
+            Check("room", partial(disk_probes.room, data)),
+        ]
+
+    async def _presigned(self, store: S3Backend, setting: str) -> str:
+        from proxy.adapters import s3_probes  # noqa: PLC0415 - the S3 library is 25 MiB
+
+        try:
+            await s3_probes.fetched(store, probes.new_key(), setting)
+        except MediaError as failure:
+            # Of use to nobody but where clients are sent to the store.
+            raise Trouble(failure.detail, works=self.settings.media_delivery is not DeliveryMode.REDIRECT) from failure
+        return ""
+
+    async def _opened(self, stack: AsyncExitStack, store: S3Backend | RemoteBackend) -> str:
+        seen = await _entered(stack, store)
+        self._usable.append(store)
+        return seen
+
+
+async def _conditional(store: S3Backend) -> str:
+    from proxy.adapters import s3_probes  # noqa: PLC0415 - the S3 library is 25 MiB
+
+    if not await s3_probes.heeds_conditions(store, probes.new_key()):
+        raise Trouble("the store ignores If-None-Match on a PUT: nothing here depends on it, other programs may", works=True)
+    return ""
+
+
+async def _entered(stack: AsyncExitStack, store: S3Backend | RemoteBackend) -> str:
+    await stack.enter_async_context(store)
+    await store.check()
+    return ""
