@@ -111,7 +111,7 @@ class S3Backend:
             log.warning("store.away", store=self.name, reason=error.detail)
         except MediaError as error:
             if self._strict:
-                raise StartError(f"The store {self.name} cannot be used: {error.detail}.") from error
+                raise StartError(f"The store {self.name} cannot be used: {error.detail}") from error
             log.error("store.refused", store=self.name, reason=error.detail)
 
     async def check(self) -> None:

@@ -109,15 +109,13 @@ def translated() -> Iterator[None]:
 def explained(cause: BaseException | None, names: SettingNames, bucket: str) -> MediaError:
     """A failure of a check as a sentence for the operator that names the setting to look at."""
     if isinstance(cause, SSLError):
-        return StoreRefused(
-            f"https does not work with the store: set {names.tls} and {names.endpoint} to what it speaks ({_tls(cause)})"
-        )
+        return StoreRefused(f"https does not work with the store: {_tls(cause)}; see {names.tls} and {names.endpoint}")
     if not isinstance(cause, ClientError):
         return Unavailable(f"nothing that speaks S3 answers: is it running, and are {names.endpoint} and {names.tls} right?")
     code, message = code_of(cause), str(cause.response.get("Error", {}).get("Message", ""))
     if "HTTPS server" in message or "plain HTTP request was sent" in message:
         return StoreRefused(f"the store speaks https and was asked in http: change {names.tls}")
-    if code == "InvalidAccessKeyId":
+    if code in {"InvalidAccessKeyId", "XAdminUserNotFound"}:  # the latter is versitygw's
         return StoreRefused(f"the store does not know the access key: see {names.access_key}")
     if code == "SignatureDoesNotMatch":
         return StoreRefused(f"the secret does not belong to the access key: see {names.secret_key}")
@@ -137,5 +135,7 @@ def explained(cause: BaseException | None, names: SettingNames, bucket: str) -> 
 
 
 def _tls(error: SSLError) -> str:
-    reason = getattr(error.kwargs.get("error"), "certificate_error", None) or error.kwargs.get("error")
-    return str(getattr(reason, "verify_message", "") or "its port speaks no https, or its certificate is not trusted")
+    wrong = getattr(error.kwargs.get("error"), "certificate_error", None)
+    if wrong is None:
+        return "its port speaks something else"
+    return f"its certificate is not trusted ({getattr(wrong, 'verify_message', '') or 'it does not hold'})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import structlog
@@ -42,7 +42,7 @@ def meta_of(key: Key, answer: Answer, size: int, store: str) -> ObjectMeta:
     generation = str(given.get(GENERATION, ""))
     ours = generations.is_generation(generation)
     etag = generation if ours else entity_tag(answer)
-    modified = generations.began(generation) if ours else answer.get("LastModified", datetime.fromtimestamp(0, UTC))
+    modified = generations.began(generation) if ours else answer.get("LastModified", generations.EPOCH).astimezone(UTC)
     return ObjectMeta(key, size, answer.get("ContentType") or UNKNOWN_TYPE, etag, modified, None, store)
 
 

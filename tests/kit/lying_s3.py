@@ -65,6 +65,8 @@ class LyingS3:
         self.objects: dict[str, Held] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.asked: Counter[str] = Counter()
+        self.completed: list[list[int]] = []
+        """The sizes of the parts of each upload that was to be completed."""
         self.port = 0
         self._begun: dict[str, Held] = {}
         self._names = 0
@@ -210,6 +212,7 @@ class LyingS3:
         upload = request.query["uploadId"]
         if upload not in self.uploads:
             return problem(404, "NoSuchUpload")
+        self.completed.append([len(self.uploads[upload][number]) for number in sorted(self.uploads[upload])])
         lies, self.lies.complete_error = self.lies.complete_error > 0, max(0, self.lies.complete_error - 1)
         if not lies or self.lies.complete_stores:
             parts, held = self.uploads.pop(upload), self._begun[upload]

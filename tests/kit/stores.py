@@ -132,7 +132,7 @@ class ObjectStore:
             return [str(PROGRAMS["versitygw"].path), "--quiet", "--port", at, "posix", str(self.data)], keys
         keys = {"MINIO_ROOT_USER": self.access_key, "MINIO_ROOT_PASSWORD": self.secret_key}
         # Without MINIO_CI_CD it takes no folder of the disk that the system is on.
-        quiet = {"MINIO_BROWSER": "off", "MINIO_UPDATE": "off", "MINIO_CI_CD": "1"}
+        quiet = {"MINIO_BROWSER": "off", "MINIO_UPDATE": "off", "MINIO_CI_CD": "1", "MINIO_SITE_REGION": self.region}
         return [str(PROGRAMS["minio"].path), "server", "--quiet", "--address", at, str(self.data)], keys | quiet
 
     def _answers(self) -> bool:
