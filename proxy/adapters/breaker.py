@@ -28,11 +28,17 @@ class Breaker:
     one meanwhile. The pauses between probes double, and begin anew only after a request, not just a probe, went well.
     """
 
-    def __init__(self, *, failures: int = FAILURES, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most_failures = failures
+    def __init__(
+        self,
+        *,
+        first_probe_s: float = FIRST_PROBE_S,
+        last_probe_s: float = LAST_PROBE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._first_probe_s = self._pause_s = first_probe_s
+        self._last_probe_s = last_probe_s
         self._clock = clock
         self._failures = 0
-        self._pause_s = FIRST_PROBE_S
         self._probe_at = 0.0
         self._answered = clock()
         self.position = Position.CLOSED
@@ -47,11 +53,6 @@ class Breaker:
         """How long the next probe has to wait, in seconds; of an open breaker."""
         return max(0.0, self._probe_at - self._clock())
 
-    @property
-    def silent_s(self) -> float:
-        """How long ago the store last gave an answer, in seconds."""
-        return self._clock() - self._answered
-
     def now(self) -> float:
         """The time of its clock, for *began* of what fails later."""
         return self._clock()
@@ -61,12 +62,12 @@ class Breaker:
         self._answered = self._clock()
         if self.closed:
             self._failures = 0
-            self._pause_s = FIRST_PROBE_S
+            self._pause_s = self._first_probe_s
 
     def failed(self, began: float, *, silent: bool = False) -> None:
         """A request that began at *began* has failed; *silent*, because no answer came in time."""
         self._failures += 1
-        if self.closed and (self._failures >= self._most_failures or (silent and self._answered <= began)):
+        if self.closed and (self._failures >= FAILURES or (silent and self._answered <= began)):
             self._open()
 
     def probing(self) -> None:
@@ -85,4 +86,4 @@ class Breaker:
     def _open(self) -> None:
         self.position = Position.OPEN
         self._probe_at = self._clock() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, LAST_PROBE_S)
+        self._pause_s = min(2 * self._pause_s, self._last_probe_s)

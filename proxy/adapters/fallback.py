@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -276,25 +276,34 @@ class FallbackBackend:
         staged; the ``meta.store`` that it sees may so be another than the result's.
         """
         earlier = await self._whereabouts.of(key)
-        async with self._spool.hold(body, size) as held:
+        async with self._spool.hold(body, size) as held, self._paying(key):
             write = Write(key, content_type, etag or generations.mint(), admit, held, earlier)
             meta = await self._writer.put(write)
         if write.admitted_at != meta.store:
             await self._tell(key, meta.store)
-        if await self._owes(key):
-            self._homecoming.wake()
         return meta
 
     async def delete(self, key: Key) -> None:
         """Remove the object everywhere. The removal counts as soon as it is in the ledger; stores that are away follow later."""
-        async with self._locks.alone(key):
+        async with self._paying(key), self._locks.alone(key):
             etag = generations.mint()
             debts = [Debt(key, place.name, DebtKind.DELETE, etag) for place in self._places]
             await self._debts.owe(debts)
             self._whereabouts.forget(key)
             await asyncio.gather(*(self._remove(place, debt) for place, debt in zip(self._places, debts, strict=True)))
-        if await self._owes(key):
+
+    @asynccontextmanager
+    async def _paying(self, key: Key) -> AsyncIterator[None]:
+        """However it ends, let home-coming pay what is then owed by stores that can be asked."""
+        try:
+            yield
+        except BaseException:  # who has left cannot wait for an answer of the ledger
             self._homecoming.wake()
+            raise
+        usable = {place.name for place in self._places if place.usable}
+        with suppress(Unavailable):
+            if any(debt.store in usable for debt in await self._debts.of(key)):
+                self._homecoming.wake()
 
     async def _remove(self, place: Place, debt: Debt) -> None:
         try:
@@ -302,12 +311,6 @@ class FallbackBackend:
             await self._debts.pay(debt)
         except MediaError as error:
             log.warning("store.owes_removal", store=place.name, reason=error.slug)
-
-    async def _owes(self, key: Key) -> bool:
-        with suppress(Unavailable):
-            usable = {place.name for place in self._places if place.usable}
-            return any(debt.store in usable for debt in await self._debts.of(key))
-        return False
 
     async def _tell(self, key: Key, store: str) -> None:
         with suppress(MediaError):

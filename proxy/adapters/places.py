@@ -14,7 +14,7 @@ import structlog
 
 from processors.errors import MediaError
 from proxy import generations
-from proxy.adapters.breaker import Breaker, Position
+from proxy.adapters.breaker import FIRST_PROBE_S, LAST_PROBE_S, Breaker, Position
 from proxy.errors import NotFound, RangeNotSatisfiable, Unavailable
 from proxy.keys import Key
 from proxy.ports import Backend, ObjectMeta
@@ -33,12 +33,15 @@ log = structlog.get_logger(__name__)
 class Deadlines:
     """How long a store may take, in seconds: to answer a *question* (head, open, ping, and to take a body's first chunk);
     between two signs of life while it is given a body that is still *in_hand*, so that another store can be given it; and while
-    it is given one that is not, where only the store's own deadlines are to decide.
+    it is given one that is not, where only the store's own deadlines are to decide. A store that is away is probed after
+    *first_probe*, then with pauses that double up to *last_probe*.
     """
 
     question: float = 2.5
     in_hand: float = 10.0
     streaming: float = 600.0
+    first_probe: float = FIRST_PROBE_S
+    last_probe: float = LAST_PROBE_S
 
 
 class Place:
@@ -47,7 +50,7 @@ class Place:
     def __init__(self, store: Backend, deadlines: Deadlines, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = store
         self.name = store.name
-        self.breaker = Breaker(clock=clock)
+        self.breaker = Breaker(first_probe_s=deadlines.first_probe, last_probe_s=deadlines.last_probe, clock=clock)
         self.changed = asyncio.Event()
         """Set whenever the breaker may have moved; who waits for it clears it."""
         self._deadlines = deadlines

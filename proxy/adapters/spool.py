@@ -119,8 +119,9 @@ class Held:
         """Whether it can be read from its beginning: nothing of the rest was asked for."""
         self.rest: Body | None = None
         self._spool = spool
-        self._file: _Scratch | None = None
+        self._file = _Scratch(spool.folder)
         self._reserved = 0
+        self._written = 0
         self._tail = b""
 
     async def fill(self, body: Body) -> None:
@@ -142,7 +143,7 @@ class Held:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body from its beginning; only while it is *fresh*."""
         at = 0
-        while self._file is not None and (block := await asyncio.to_thread(self._file.read, at)):
+        while at < self._written and (block := await asyncio.to_thread(self._file.read, at)):
             at += len(block)
             yield block
         if self._tail:
@@ -155,8 +156,8 @@ class Held:
     async def release(self) -> None:
         """Give the room back."""
         self._spool.free += self._reserved
-        self._reserved = 0
-        if self._file is not None:
+        if self._reserved:
+            self._reserved = 0
             await asyncio.shield(asyncio.to_thread(self._file.close))
 
     async def _kept(self, block: bytes) -> bool:
@@ -166,25 +167,30 @@ class Held:
         self._spool.free -= len(block)
         self._reserved += len(block)
         try:
-            if self._file is None:
-                self._file = await asyncio.to_thread(_Scratch, self._spool.folder)
             await asyncio.to_thread(self._file.write, block)
         except OSError as error:
             log.warning("spool.failed", error=error.strerror)
             return False
+        self._written += len(block)
         return True
 
 
 class _Scratch:
-    """A file without a name. A thread whose caller has left may still be writing when it is closed, hence the lock."""
+    """A file without a name, made by the first write. A thread whose caller has left may come after the close: hence the lock."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._lock = threading.Lock()
         self._length = 0
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by close()
+        self._closed = False
+        self._file: IO[bytes] | None = None
 
     def write(self, data: bytes) -> None:
         with self._lock:
+            if self._closed:
+                return
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - closed by close()
             self._file.seek(self._length)
             at = 0
             while at < len(data):
@@ -193,9 +199,13 @@ class _Scratch:
 
     def read(self, at: int) -> bytes:
         with self._lock:
+            if self._file is None or self._closed:
+                return b""
             self._file.seek(at)
             return self._file.read(min(BLOCK, self._length - at))
 
     def close(self) -> None:
         with self._lock:
-            self._file.close()
+            self._closed = True
+            if self._file is not None:
+                self._file.close()

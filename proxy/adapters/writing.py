@@ -137,8 +137,9 @@ class Writer:
 
                     body = feed.of(write.held.chunks())
                     meta = await place.store.put(write.key, body, write.content_type, admit, size=write.held.size, etag=write.etag)
-            except BaseException:
-                await carried_through(self._undo(owed))
+            except BaseException as error:
+                in_doubt = place.name in write.doubtful and not isinstance(error, StorageFull)
+                await carried_through(self._doubt(place, write) if in_doubt else self._undo(owed))
                 raise
             await carried_through(self._settle(place, write, meta, owed))
         return meta
@@ -179,6 +180,20 @@ class Writer:
             if row.store == place.name:
                 await self._debts.pay(row)
         self._whereabouts.saw(write.key, place.name)
+
+    async def _doubt(self, place: Place, write: Write) -> None:
+        """*place* failed when it had all bytes, so that it may have the object: see that this is found out, or does not count.
+
+        A copy that was written down before the commit stays there, for home-coming to look. Where the newest version is known
+        to be elsewhere, or nowhere, whatever this store has is to go.
+        """
+        at_home = next((row for row in write.rows if row.store == self._home.name), None)
+        if place is self._home or at_home is None or at_home.holder == place.name:
+            return
+        try:
+            await self._debts.owe([Debt(write.key, place.name, DebtKind.DELETE, generations.mint())])
+        except Unavailable:
+            log.warning("debt.not_written_down", store=place.name)
 
     async def _undo(self, owed: list[Debt]) -> None:
         try:

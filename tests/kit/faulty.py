@@ -11,6 +11,23 @@ from proxy.keys import Key
 from proxy.ports import Admit, Backend, Body, ByteRange, Listed, ObjectMeta, ObjectReader
 
 
+class Killed(BaseException):
+    """Raised in place of everything that a process does not do any more once it was killed."""
+
+
+class Fuse:
+    """Kills a process at one of its coming steps: after *left* of them (None: never) each one raises Killed."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+
+    def step(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+
+
 class Faulty:
     """*store*, which does as it is told by the attributes; they may be set at any time, and hold for what is under way too.
 
@@ -30,6 +47,7 @@ class Faulty:
         self.breaks_at: int | None = None
         self.takes: int | None = None
         self.asked = 0
+        self.fuse = Fuse()
 
     async def head(self, key: Key) -> ObjectMeta:
         await self._reached()
@@ -82,6 +100,7 @@ class Faulty:
 
     async def _reached(self) -> None:
         self.asked += 1
+        self.fuse.step()
         if self.silent:
             await asyncio.Event().wait()
         if self.down:
@@ -90,6 +109,7 @@ class Faulty:
             raise StoreRefused("the store does not let us in")
 
     async def _answered(self) -> None:
+        self.fuse.step()
         if self.loses_answers:
             raise Unavailable("the answer was lost")
 

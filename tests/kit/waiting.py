@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -16,3 +17,10 @@ def until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
             return False
         time.sleep(STEP_S)
     return True
+
+
+async def eventually(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Return once *true* holds, which a task of this loop must bring about; raises TimeoutError after *seconds*."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - what it waits for sets no event
+            await asyncio.sleep(STEP_S / 10)
