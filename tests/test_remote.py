@@ -17,6 +17,7 @@ import pytest
 
 from processors.errors import MediaError
 from proxy import generations, keys, peer
+from proxy.adapters.local import LocalBackend
 from proxy.adapters.memory import MemoryBackend
 from proxy.adapters.outgoing import Deadlines
 from proxy.adapters.remote import RemoteBackend, checked
@@ -294,6 +295,20 @@ def test_an_address_that_says_more_than_where_is_refused(url: str) -> None:
         checked(url)
 
 
+async def test_what_lies_in_files_there_comes_whole_and_in_parts(tmp_path: Path) -> None:
+    """The other proxy sends files by sendfile."""
+    data = random.Random(2).randbytes(3_000_001)
+    async with (
+        LocalBackend(tmp_path / "store", durable=False) as held,
+        serving(held) as there,
+        remote(there.url, there.token(), tmp_path) as backend,
+    ):
+        meta = await backend.put(KEY, body(data[:1_000_000], data[1_000_000:]), JPEG)
+        assert meta.sha256 == hashlib.sha256(data).hexdigest()
+        assert await read(await backend.open(KEY)) == data
+        assert await read(await backend.open(KEY, ByteRange(999_999, 2_999_999))) == data[999_999:2_999_999]
+
+
 def test_an_address_may_have_a_port_and_a_path() -> None:
     assert checked("https://media.example:8443/media/") == "https://media.example:8443/media"
     assert checked("http://[::1]:10020") == "http://[::1]:10020"
@@ -311,6 +326,13 @@ async def test_only_a_token_with_admin_opens_the_store(tmp_path: Path, ask: str,
         with pytest.raises(StoreRefused, match="MEDIA_PROXY_TOKEN"):
             await ASK[ask](backend)
     assert await held.head(KEY) == kept
+
+
+async def test_a_wall_before_the_other_proxy_is_not_taken_for_it(tmp_path: Path) -> None:
+    said = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n"
+    async with saying(said) as stub, asking(stub.url, tmp_path) as backend:
+        with pytest.raises(StoreRefused, match="no media proxy"):
+            await backend.check()
 
 
 async def test_without_a_token_nobody_comes_in(tmp_path: Path) -> None:

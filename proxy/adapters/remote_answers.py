@@ -33,7 +33,7 @@ MISLED = "what answers at MEDIA_PROXY_URL is no media proxy, or one too old to b
 def refusal(response: ClientResponse, expected: int) -> MediaError | None:
     """What an answer other than the *expected* one means to us."""
     status, code = response.status, peer.code_of(response.headers)
-    if code is None and status not in {401, 403}:
+    if code is None:
         # From a web server before the other proxy, or whatever else is there: its 404 says nothing of an object.
         return Unavailable("the store does not answer") if status >= 500 or status in {408, 429} else StoreRefused(MISLED)
     if code == peer.OK:

@@ -69,16 +69,6 @@ async def remote(folder: Path) -> AsyncIterator[Backend]:
 
 
 @asynccontextmanager
-async def remote_on_disk(folder: Path) -> AsyncIterator[Backend]:
-    async with (
-        LocalBackend(folder / "store", durable=False) as held,
-        peers.serving(held) as peer,
-        peers.remote(peer.url, peer.token(), folder) as backend,
-    ):
-        yield backend
-
-
-@asynccontextmanager
 async def fallback_in_memory(folder: Path) -> AsyncIterator[Backend]:
     stores = [MemoryBackend(name="minio"), MemoryBackend(name="s3")]
     async with SqlCatalogue(folder / "catalogue.sqlite") as catalogue:
@@ -97,8 +87,7 @@ async def fallback_to_disk(folder: Path) -> AsyncIterator[Backend]:
 
 ADAPTERS: list[Callable[[Path], AbstractAsyncContextManager[Backend]]] = [
     *(memory, local, local_not_durable, versitygw, minio),
-    *(remote, remote_on_disk),
-    *(fallback_in_memory, fallback_to_disk),
+    *(remote, fallback_in_memory, fallback_to_disk),
 ]
 
 
