@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from proxy import peer
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
+from proxy.adapters.outgoing import Deadlines
 from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Backend
@@ -102,7 +103,6 @@ def originals(settings: Settings, admin_token: Callable[[], str], spool: Path) -
 
 def minio(settings: Settings, bucket: str, spool: Path, name: str) -> S3Backend:
     """One bucket of the MinIO server."""
-    from proxy.adapters.outgoing import Deadlines  # noqa: PLC0415 - the S3 library is 25 MiB
     from proxy.adapters.s3 import S3Backend  # noqa: PLC0415
     from proxy.adapters.s3_errors import SettingNames  # noqa: PLC0415
 
@@ -119,7 +119,7 @@ def minio(settings: Settings, bucket: str, spool: Path, name: str) -> S3Backend:
         profile=settings.minio_profile,
         public_endpoint=settings.minio_public_endpoint,
         whole_bytes=settings.media_max_bytes_image,
-        deadlines=Deadlines(answer=settings.media_store_deadline),
+        deadlines=_patience(settings),
         names=SettingNames(
             "MINIO_ENDPOINT and MINIO_PORT", "MINIO_USE_SSL", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_REGION",
             "MINIO_THUMBNAILS_BUCKET_NAME" if name == "minio-thumbnails" else
@@ -130,7 +130,6 @@ def minio(settings: Settings, bucket: str, spool: Path, name: str) -> S3Backend:
 
 def aws(settings: Settings, bucket: str, spool: Path) -> S3Backend:
     """The bucket of AWS S3, or of what S3_ENDPOINT_URL names."""
-    from proxy.adapters.outgoing import Deadlines  # noqa: PLC0415
     from proxy.adapters.s3 import S3Backend  # noqa: PLC0415
     from proxy.adapters.s3_errors import SettingNames  # noqa: PLC0415
 
@@ -146,7 +145,7 @@ def aws(settings: Settings, bucket: str, spool: Path) -> S3Backend:
         spool=spool / "s3",
         profile=settings.s3_profile,
         whole_bytes=settings.media_max_bytes_image,
-        deadlines=Deadlines(answer=settings.media_store_deadline),
+        deadlines=_patience(settings),
         names=SettingNames(
             "S3_ENDPOINT_URL", "S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "S3_BUCKET_NAME"
         ),
@@ -155,7 +154,6 @@ def aws(settings: Settings, bucket: str, spool: Path) -> S3Backend:
 
 def proxy(settings: Settings, url: str, admin_token: Callable[[], str], spool: Path) -> RemoteBackend:
     """The other media proxy at *url*."""
-    from proxy.adapters.outgoing import Deadlines  # noqa: PLC0415
     from proxy.adapters.remote import RemoteBackend  # noqa: PLC0415
 
     given = settings.media_proxy_token
@@ -165,7 +163,7 @@ def proxy(settings: Settings, url: str, admin_token: Callable[[], str], spool: P
         spool=spool / "proxy",
         identities=identities(settings),
         whole_bytes=settings.media_max_bytes_image,
-        deadlines=Deadlines(answer=settings.media_store_deadline),
+        deadlines=_patience(settings),
     )
 
 
