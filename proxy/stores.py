@@ -190,3 +190,9 @@ def _holder_of(catalogue: SqlCatalogue) -> Callable[[Key], Awaitable[str | None]
 def minio_url(settings: Settings) -> str:
     """Where the MinIO server is."""
     return f"{'https' if settings.minio_use_ssl else 'http'}://{settings.minio_endpoint}:{settings.minio_port}"
+
+
+def _patience(settings: Settings) -> Deadlines:
+    # To connect and to ask for a body takes less than the deadline together: then the next store is tried.
+    seconds = settings.media_store_deadline
+    return Deadlines(connect=0.3 * seconds, continue_=0.6 * seconds, answer=seconds)
