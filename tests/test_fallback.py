@@ -20,7 +20,9 @@ from proxy.adapters.spool import IN_HAND_BYTES, Spool
 from proxy.errors import BadRequest, Conflict, NotFound, RangeNotSatisfiable, StorageFull, StoreRefused, TooLarge, Unavailable
 from proxy.keys import Key
 from proxy.ports import ByteRange, Debt, DebtKind, Listed, ObjectReader
+from proxy.streams import drained
 from tests.contracts.bodies import body, failing_after, read, standing_after
+from tests.kit.faulty import Killed
 from tests.kit.several import Several, several
 from tests.kit.waiting import eventually
 
@@ -363,6 +365,23 @@ async def test_admission_happens_once_however_many_stores_fail_behind_it(three: 
         assert await three.holders(KEY) == ["minio"]
 
 
+async def test_stores_that_have_different_bytes_of_one_body_make_no_object(two: Several) -> None:
+    put = MemoryBackend.put
+
+    async def lying(key: Key, chunks: AsyncIterator[bytes], *rest: object, **given: object) -> object:
+        await drained(chunks)
+        return await put(two["local"].store, key, chunked(DATA[::-1]), *rest, **given)  # type: ignore[arg-type]
+
+    async def admit(staged: ObjectReader) -> None:
+        two["minio"].down = True
+
+    async with two.running() as backend:
+        two["local"].store.put = lying  # type: ignore[method-assign,assignment]
+        with pytest.raises(Unavailable):
+            await backend.put(KEY, chunked(DATA), JPEG, admit)
+        assert await two.holders(KEY) == []
+
+
 async def test_an_answer_that_is_lost_leaves_one_object(three: Several) -> None:
     async with three.running() as backend:
         three["minio"].loses_answers = True
@@ -594,6 +613,36 @@ async def test_an_old_removal_does_not_take_a_later_write(two: Several) -> None:
         assert await two.holders(KEY) == ["minio"]
 
 
+async def test_a_removal_that_was_not_struck_out_does_not_take_a_later_write(two: Several) -> None:
+    """As a kill between the commit of the write and the strike-out leaves it."""
+    await two.ledger.owe([Debt(KEY, "minio", DebtKind.DELETE, generations.mint())])
+    await two["minio"].store.put(KEY, body(DATA), JPEG)
+    async with two.running() as backend:
+        assert await got(backend) == DATA
+        await two.settled()
+        assert await got(backend) == DATA
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+async def test_a_kill_within_a_write_brings_nothing_back_that_was_deleted(two: Several, steps: int) -> None:
+    async with two.running() as backend:
+        await backend.put(KEY, body(b"deleted"), JPEG)
+        two["minio"].down = True
+        await backend.delete(KEY)
+        await two.left_alone("minio")
+    with suppress(Killed, Unavailable):
+        async with two.running() as backend:
+            await two.left_alone("minio")
+            two.fuse.left = steps
+            await backend.put(KEY, body(b"again"), JPEG)
+    two.fuse.left, two["minio"].down = None, False
+    async with two.running() as backend:
+        await two.settled()
+        assert await two.holders(KEY) in ([], ["minio"], ["local"])
+        with suppress(NotFound):
+            assert await got(backend) == b"again"
+
+
 async def test_a_delete_with_no_store_there_is_done_when_they_are_back(two: Several) -> None:
     async with two.running() as backend:
         await backend.put(KEY, body(DATA), JPEG)
@@ -668,10 +717,12 @@ async def test_nothing_moves_while_a_list_is_read(two: Several) -> None:
             await backend.put(name, body(b"x"), JPEG)
         two["minio"].down = False
         await eventually(lambda: backend.states["minio"] == "closed")
-        found = []
-        async for one in backend.list():
-            found.append(one.key)
-            await asyncio.sleep(0.002)
+        listing = backend.list()
+        found = [(await anext(listing)).key]
+        owed = backend.backlog["minio"]
+        with pytest.raises(TimeoutError):
+            await eventually(lambda: backend.backlog["minio"] < owed, 0.5)
+        found += [one.key async for one in listing]
         assert sorted(found) == sorted(names)
         await two.settled()
         assert sorted(one.key for one in await listed(backend)) == sorted(names)

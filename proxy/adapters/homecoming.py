@@ -54,7 +54,7 @@ class HomeComing:
 
     The highest generation always wins: nothing is copied over a newer write, and only older ones are removed. A copy keeps its
     generation, its digest is checked before it can be seen, and the holder's goes only when the home has it. Every commit and
-    every removal is under the key's lock, and only while the debt is still in the ledger.
+    every removal is under the key's lock, a commit only while the debt is still in the ledger.
     """
 
     def __init__(
@@ -175,7 +175,6 @@ class HomeComing:
     async def _remove(self, debt: Debt) -> str:
         place = self._places[debt.store]
         async with self._locks.alone(debt.key):
-            await self._check(debt)
             meta = await _head(place, debt.key)
             if meta is not None and age(meta) < generations.order(debt.etag):
                 await place.ask(lambda store: store.delete(debt.key))
