@@ -8,6 +8,7 @@ import random
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from processors.errors import Busy
 from proxy import generations, keys
 from proxy.adapters.outgoing import Deadlines
 from proxy.adapters.s3 import S3Backend
@@ -211,7 +213,7 @@ async def test_parts_whose_line_breaks_are_sent_again(distant: S3Backend, line: 
         (Faults(reset_after=MIB), None),
         (Faults(end_after=MIB), None),
         (Faults(end_after=MIB), ByteRange(100_001, 4 * MIB - 77)),
-        (Faults(stall_after=MIB), ByteRange(-4 * MIB + 77)),
+        (Faults(stall_after=MIB), ByteRange(-2 * MIB + 77)),
     ],
 )
 async def test_a_reader_gets_the_whole_right_bytes_over_a_line_that_breaks_every_mebibyte(
@@ -224,7 +226,7 @@ async def test_a_reader_gets_the_whole_right_bytes_over_a_line_that_breaks_every
         reader = await distant.open(KEY, span)
         got = await read(reader)
     assert hashlib.sha256(got).digest() == hashlib.sha256(data if span is None else data[span.start : span.stop]).digest()
-    assert line.accepted > 3
+    assert line.accepted > 2
 
 
 async def test_a_reader_never_gets_two_versions_in_one(distant: S3Backend, backend: S3Backend, line: FaultProxy) -> None:
@@ -258,11 +260,12 @@ async def test_a_line_that_is_gone_for_good_ends_a_reader_with_unavailable(dista
 
 
 async def test_slow_readers_keep_nobody_from_writing_and_asking(store: ObjectStore, tmp_path: Path) -> None:
-    async with store.backend(tmp_path, deadlines=HASTE, download_connections=1) as backend:
+    impatient = replace(HASTE, queue=0.1)
+    async with store.backend(tmp_path, deadlines=impatient, download_connections=1) as backend:
         await backend.put(KEY, pieces(noise(8 * MIB)), JPEG, size=8 * MIB)
         async with await backend.open(KEY) as slow:
             await anext(slow.chunks)
-            with pytest.raises(Unavailable):
+            with pytest.raises(Busy):  # which says nothing against the store
                 await backend.open(KEY)
             await backend.ping()
             await backend.put(keys.parse("u7/b.jpg"), body(b"b"), JPEG)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Deadlines:
     """Seconds. *connect* for a connection, *continue_* from then to the first byte of a body that the store asks for, *answer* to
     the head of an answer, *progress* between two pieces of a body either way, *commit* from the end of a body to its answer.
-    *pauses* come before the second and further attempts at what can be tried again.
+    *pauses* come before the second and further attempts at what can be tried again, *queue* is for a place among the connections.
     """
 
     connect: float = 2.0
@@ -29,18 +29,24 @@ class Deadlines:
     progress: float = 30.0
     commit: float = 60.0
     pauses: tuple[float, ...] = (0.2, 0.8, 2.0)
+    queue: float = 10.0
 
 
 class Outgoing:
-    """What the library takes for a file: it has read(), which nobody calls, and is iterated once."""
+    """What the library takes for a file: it has read(), which nobody calls, and is iterated once.
+
+    While it writes one block, the next may wait here.
+    """
 
     def __init__(self) -> None:
         self.ended = False
-        """Whether all blocks were taken: from then on the store may have the object, whatever its answer."""
+        """Whether all blocks were given: from then on the store may have the object, whatever its answer."""
         self._asked = asyncio.Event()
-        self._taken = asyncio.Event()
+        self._free = asyncio.Event()
         self._given = asyncio.Event()
+        self._finished = asyncio.Event()
         self._block: bytes | bytearray | None = None
+        self._free.set()
 
     def read(self, size: int = -1) -> bytes:
         """For the SDK's check of its parameters only."""
@@ -53,12 +59,13 @@ class Outgoing:
         while True:
             await self._given.wait()
             self._given.clear()
-            if self._block is None:
-                return
             block, self._block = self._block, None
+            self._free.set()
+            if block is None:
+                self._finished.set()
+                return
             yield block
             del block
-            self._taken.set()
 
     @property
     def was_asked(self) -> bool:
@@ -70,16 +77,18 @@ class Outgoing:
         await self._asked.wait()
 
     async def hand(self, block: bytes | bytearray) -> None:
-        """Give one block and wait until it is written."""
-        self._taken.clear()
+        """Give one block, when the one before it has been taken."""
+        await self._free.wait()
+        self._free.clear()
         self._block = block
         self._given.set()
-        await self._taken.wait()
 
-    def end(self) -> None:
-        """There is no further block."""
+    async def end(self) -> None:
+        """Say that there is no further block, and wait until all are written."""
+        await self._free.wait()
         self.ended = True
         self._given.set()
+        await self._finished.wait()
 
 
 async def send(
@@ -105,7 +114,7 @@ async def send(
             if task.done():
                 raise Unavailable("the store answered before it had the whole body")
             await _beside(task, outgoing.hand(block), deadlines.progress, "the store takes nothing more of the body")
-        outgoing.end()
+        await _beside(task, outgoing.end(), deadlines.progress, "the store takes nothing more of the body")
         try:
             async with asyncio.timeout(deadlines.commit):
                 return await asyncio.shield(task)

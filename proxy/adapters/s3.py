@@ -18,6 +18,7 @@ from processors.errors import MediaError
 from proxy import generations, keys
 from proxy.adapters import s3_client
 from proxy.adapters.outgoing import Deadlines
+from proxy.adapters.s3_client import Places
 from proxy.adapters.s3_errors import PROFILES, SettingNames, code_of, explained, status_of, translated
 from proxy.adapters.s3_reading import Answer, Reading, entity_tag, header, meta_of, sent
 from proxy.adapters.s3_uploads import InParts, Target, Uploads, stored
@@ -96,7 +97,9 @@ class S3Backend:
             up, self._down, self._control = opened
             public = self._client(endpoint_url=self._public_endpoint, connections=1)
             self._public = await stack.enter_async_context(public)
-            self._uploads = Uploads(up, self._bucket, self.name, self.profile, self._deadlines, self._staging)
+            uploading = Places(self._connections[0], self._deadlines.queue)
+            self._uploads = Uploads(up, self._bucket, self.name, self.profile, self._deadlines, self._staging, uploading)
+            self._downloading = Places(self._connections[1], self._deadlines.queue)
             await self._begin()
             self._stack = stack.pop_all()
         return self
@@ -163,13 +166,20 @@ class S3Backend:
         wanted = None
         if span is not None:
             wanted = header(span) or header(span := span.within((await self.head(key)).size))
+        await self._downloading.take()
+        try:
+            return await self._opened(key, span, wanted)
+        except BaseException:
+            self._downloading.leave()
+            raise
+
+    async def _opened(self, key: Key, span: ByteRange | None, wanted: str | None) -> ObjectReader:
         answer = await self._get(key, wanted)
         try:
             if span is not None and answer.get("ContentLength") == 0:  # MinIO's answer to a suffix of an empty object
                 raise RangeNotSatisfiable("no byte of the object lies in the range", size=(await self.head(key)).size)
             got, size = sent(answer)
-            expected = ByteRange(0, size) if span is None else span.within(size)
-            if got != expected:
+            if got != (ByteRange(0, size) if span is None else span.within(size)):
                 raise Unavailable("the store sent other bytes than it was asked for")
         except BaseException:
             answer["Body"].close()
@@ -184,9 +194,15 @@ class S3Backend:
             return resumed
 
         reading = Reading(answer, got, again, self._deadlines, self.name)
-        return ObjectReader(
-            meta_of(key, answer, size, self.name), reading.chunks(), None if span is None else got, closing=reading.aclose
-        )
+
+        async def close() -> None:
+            try:
+                await reading.aclose()
+            finally:
+                self._downloading.leave()
+
+        meta = meta_of(key, answer, size, self.name)
+        return ObjectReader(meta, reading.chunks(), None if span is None else got, closing=close)
 
     async def put(
         self,

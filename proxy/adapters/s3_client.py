@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import Any
 
@@ -11,11 +13,41 @@ from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 
+from processors.errors import Busy
 from proxy.adapters.outgoing import Deadlines
 from proxy.adapters.s3_errors import Profile
 
 SILENCE_S = 300.0
 """The transport's own limit, beyond all of ours."""
+
+
+class Places:
+    """As many transfers at once as a pool has connections. Who waits, waits here: a full pool is no slow store."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._seconds = seconds
+
+    async def take(self) -> None:
+        """One place, to be given back by `leave`; raises Busy if none becomes free in time."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Busy("too many transfers are under way") from None
+
+    def leave(self) -> None:
+        """Give it back."""
+        self._free.release()
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """A place for as long as the context lasts; raises Busy."""
+        await self.take()
+        try:
+            yield
+        finally:
+            self.leave()
 
 
 class _Direct:
