@@ -261,7 +261,7 @@ async def test_a_line_that_is_gone_for_good_ends_a_reader_with_unavailable(dista
 
 async def test_slow_readers_keep_nobody_from_writing_and_asking(store: ObjectStore, tmp_path: Path) -> None:
     impatient = replace(HASTE, queue=0.1)
-    async with store.backend(tmp_path, deadlines=impatient, download_connections=1) as backend:
+    async with store.backend(tmp_path, deadlines=impatient, downloads=1) as backend:
         await backend.put(KEY, pieces(noise(8 * MIB)), JPEG, size=8 * MIB)
         async with await backend.open(KEY) as slow:
             await anext(slow.chunks)

@@ -30,7 +30,7 @@ def load(store: ObjectStore, folder: Path, **what: Any) -> dict[str, float]:
     """What `tests.kit.s3_load` says."""
     settings = {
         "bucket": store.bucket(), "endpoint_url": store.endpoint, "region": store.region, "access_key": store.access_key,
-        "secret_key": store.secret_key, "profile": store.profile, "spool": str(folder / "spool"), "upload_connections": 128,
+        "secret_key": store.secret_key, "profile": store.profile, "spool": str(folder / "spool"),
     }  # fmt: skip
     command = [sys.executable, "-m", "tests.kit.s3_load", json.dumps({"store": settings, **what})]
     ended = subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=600)

@@ -96,20 +96,24 @@ async def send(
     blocks: AsyncIterator[bytes | bytearray],
     deadlines: Deadlines,
     outgoing: Outgoing | None = None,
+    *,
+    asked_s: float | None = None,
 ) -> T:
     """What *request* gives, to which the body of *blocks* is handed; it is read only once the other side has asked for it.
 
     What *blocks* raises comes through unchanged, after the request was broken off. Raises Unavailable for a deadline, and
-    when the request ends well before the body has. On leaving nothing runs any more.
+    when the request ends well before the body has. On leaving nothing runs any more. *asked_s* is how long the other side may
+    take to ask for the body, where that is not a matter of leaving it soon.
     """
     outgoing = outgoing or Outgoing()
+    soon = deadlines.connect + deadlines.continue_
 
     async def requested() -> T:
         return await request(outgoing)
 
     task = asyncio.create_task(requested())
     try:
-        await _beside(task, outgoing.asked(), deadlines.connect + deadlines.continue_, "the store does not ask for the body")
+        await _beside(task, outgoing.asked(), asked_s or soon, "the store does not ask for the body")
         async for block in blocks:
             if task.done():
                 raise Unavailable("the store answered before it had the whole body")

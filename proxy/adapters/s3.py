@@ -21,13 +21,13 @@ from proxy.adapters.outgoing import Deadlines
 from proxy.adapters.s3_client import Places
 from proxy.adapters.s3_errors import PROFILES, SettingNames, code_of, explained, status_of, translated
 from proxy.adapters.s3_reading import Answer, Reading, entity_tag, header, meta_of, sent
-from proxy.adapters.s3_uploads import InParts, Target, Uploads, stored
+from proxy.adapters.s3_uploads import IN_FLIGHT, InParts, Target, Uploads, stored
 from proxy.adapters.staging import WHOLE_BYTES, Staging
 from proxy.errors import BadKey, Conflict, NotFound, RangeNotSatisfiable, StartError, StoreRefused, Unavailable
 from proxy.keys import Key
 from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
 
-CONNECTIONS = 64
+TRANSFERS = 128
 CONTROL_CONNECTIONS = 16
 PUT_MAX_BYTES = 5 << 30
 """The most that S3 takes by one PUT."""
@@ -40,7 +40,8 @@ log = structlog.get_logger(__name__)
 class S3Backend:
     """A store in one *bucket*. *endpoint_url* None is AWS. *spool* is a folder of this machine for what is under way.
 
-    Uploads, downloads and all the rest have connections of their own, so that none of them starves the others. *names* are
+    Uploads, downloads and all the rest have connections of their own, so that none of them starves the others; *uploads* and
+    *downloads* are how many there may be at once. *names* are
     the settings' names, for what `check` says. Where *strict*, a store that refuses us at the start raises StartError.
     """
 
@@ -58,8 +59,8 @@ class S3Backend:
         public_endpoint: str | None = None,
         whole_bytes: int = WHOLE_BYTES,
         deadlines: Deadlines | None = None,
-        upload_connections: int = CONNECTIONS,
-        download_connections: int = CONNECTIONS,
+        uploads: int = TRANSFERS,
+        downloads: int = TRANSFERS,
         names: SettingNames | None = None,
         strict: bool = True,
     ) -> None:
@@ -71,7 +72,9 @@ class S3Backend:
         self._names = names or SettingNames()
         self._strict = strict
         self._staging = Staging(spool, whole_bytes=whole_bytes)
-        self._connections = (upload_connections, download_connections, CONTROL_CONNECTIONS)
+        self._uploading = Places(uploads, self._deadlines.queue)
+        self._downloading = Places(downloads, self._deadlines.queue)
+        self._connections = (uploads * IN_FLIGHT, downloads, CONTROL_CONNECTIONS)
         self._public_endpoint = public_endpoint or endpoint_url
         self._client = partial(
             s3_client.client,
@@ -97,9 +100,7 @@ class S3Backend:
             up, self._down, self._control = opened
             public = self._client(endpoint_url=self._public_endpoint, connections=1)
             self._public = await stack.enter_async_context(public)
-            uploading = Places(self._connections[0], self._deadlines.queue)
-            self._uploads = Uploads(up, self._bucket, self.name, self.profile, self._deadlines, self._staging, uploading)
-            self._downloading = Places(self._connections[1], self._deadlines.queue)
+            self._uploads = Uploads(up, self._bucket, self.name, self.profile, self._deadlines, self._staging)
             await self._begin()
             self._stack = stack.pop_all()
         return self
@@ -227,7 +228,7 @@ class S3Backend:
             body, key, content_type, store=self.name, etag=target.etag, size=size, admit=admit,
             md5=in_one and self.profile.etag_is_md5,
         )  # fmt: skip
-        async with intake:
+        async with self._uploading.one(), intake:
             if size is not None and in_one:
                 await self._uploads.whole(target, intake, size)
             else:

@@ -92,7 +92,7 @@ def client(
     deadlines: Deadlines,
     connections: int,
 ) -> AbstractAsyncContextManager[Any]:
-    """A client with a pool of *connections*. Bodies go out unsigned in one pass; more in `docs/decisions.md`."""
+    """A client with a pool of *connections*. Bodies go out unsigned, in one pass."""
     config = AioConfig(
         signature_version="s3v4",
         # The next two and the body's own iteration are what makes a one-pass stream: the defaults read a body twice, or send it

@@ -12,7 +12,6 @@ import structlog
 
 from processors.errors import MediaError
 from proxy.adapters.outgoing import Deadlines, Outgoing, send
-from proxy.adapters.s3_client import Places
 from proxy.adapters.s3_errors import Profile, translated
 from proxy.adapters.s3_parts import SINGLE_MAX_BYTES, Part, Parts
 from proxy.adapters.s3_reading import GENERATION, Answer, entity_tag, meta_of
@@ -22,7 +21,6 @@ from proxy.keys import Key
 from proxy.ports import ObjectMeta
 
 T = TypeVar("T")
-Blocks = AsyncIterator[bytes | bytearray]
 
 IN_FLIGHT = 2
 MAX_LEFT = 1_000
@@ -42,14 +40,11 @@ class Target:
 class Uploads:
     """Puts through *client* into *bucket* of *store*."""
 
-    def __init__(
-        self, client: Any, bucket: str, store: str, profile: Profile, deadlines: Deadlines, staging: Staging, places: Places
-    ) -> None:
+    def __init__(self, client: Any, bucket: str, store: str, profile: Profile, deadlines: Deadlines, staging: Staging) -> None:
         self.store = store
         self.profile = profile
         self.deadlines = deadlines
         self.staging = staging
-        self._places = places
         self._client = client
         self._bucket = bucket
         self._left: dict[str, Key] = {}
@@ -60,11 +55,6 @@ class Uploads:
             async with asyncio.timeout(seconds):
                 answer: Answer = await getattr(self._client, operation)(Bucket=self._bucket, Key=key, **parameters)
                 return answer
-
-    async def send(self, request: Callable[[Outgoing], Awaitable[T]], blocks: Blocks, outgoing: Outgoing) -> T:
-        """`outgoing.send` on a connection of its own; raises Busy where there is none."""
-        async with self._places.one():
-            return await send(request, blocks, self.deadlines, outgoing)
 
     async def whole(self, target: Target, intake: Intake, size: int) -> None:
         """One PUT of a body of known *size*, as it comes. The last block goes out when it was admitted.
@@ -78,7 +68,7 @@ class Uploads:
             return
         outgoing = Outgoing()
         try:
-            answer = await self.send(self._putting(target, size), intake.held_back(), outgoing)
+            answer = await send(self._putting(target, size), intake.held_back(), self.deadlines, outgoing)
         except Unavailable:
             if not outgoing.ended or not await self.has(target, size):
                 raise
@@ -91,7 +81,7 @@ class Uploads:
             outgoing = Outgoing()
             try:
                 request = self._putting(target, part.size, ContentMD5=part.content_md5)
-                answer = await self.send(request, self.blocks(part), outgoing)
+                answer = await send(request, self.blocks(part), self.deadlines, outgoing)
             except Unavailable:
                 if outgoing.ended and await self.has(target, part.size):
                     return
@@ -248,7 +238,7 @@ class InParts:
                     ContentLength=part.size, ContentMD5=part.content_md5,
                 )  # fmt: skip
 
-            return await uploads.send(request, uploads.blocks(part), Outgoing())
+            return await send(request, uploads.blocks(part), uploads.deadlines, asked_s=uploads.deadlines.progress)
 
         part.etag = entity_tag(await _tried(attempt, uploads))
         await uploads.staging.run(part.close, surely=True)
