@@ -32,6 +32,7 @@ MAX_LINE_BYTES = 1 << 14
 """Of a list: a key of 1,024 bytes has at most 6,144 as JSON."""
 END = b'{"complete":true}\n'
 """The last line of a list; without it some of it is missing."""
+_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?")
 _SIZE = re.compile(r"[0-9]{1,16}")
 _ETAG = re.compile(r'"([\x21\x23-\x7e]{1,128})"')
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):\s*(?:,|$)")
@@ -42,6 +43,13 @@ _TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 class Garbled(ValueError):
     """What the other side says cannot be meant."""
+
+
+def checked(url: str) -> str:
+    """*url* without a slash at its end; raises ValueError unless it is http or https with a host, and perhaps a port and a path."""
+    if _URL.fullmatch(url) is None or "/.." in url:
+        raise ValueError("is http:// or https:// with a host, perhaps a port and a path, and nothing else")
+    return url.rstrip("/")
 
 
 def identity(*parts: str) -> str:

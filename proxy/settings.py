@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from proxy import peer
+
 MIB = 1 << 20
 GIB = 1 << 30
 WEAK_SECRETS = frozenset({"secret", "changeme", "change-me", "password", "your-256-bit-secret", "your-secret-key", "jwt-secret"})
@@ -187,7 +189,12 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise BadSettings("\n".join(_fault(item) for item in error.errors(include_url=False, include_input=False))) from None
 
-    @field_validator("media_public_url", "media_proxy_url", "s3_endpoint_url", "minio_public_endpoint")
+    @field_validator("media_proxy_url")
+    @classmethod
+    def _leads_to_a_proxy(cls, url: str | None) -> str | None:
+        return None if url is None else peer.checked(url)
+
+    @field_validator("media_public_url", "s3_endpoint_url", "minio_public_endpoint")
     @classmethod
     def _absolute(cls, url: str | None) -> str | None:
         if url is None:

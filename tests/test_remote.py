@@ -20,7 +20,7 @@ from proxy import generations, keys, peer
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.memory import MemoryBackend
 from proxy.adapters.outgoing import Deadlines
-from proxy.adapters.remote import RemoteBackend, checked
+from proxy.adapters.remote import RemoteBackend
 from proxy.errors import (
     BadKey,
     BadRequest,
@@ -35,9 +35,13 @@ from proxy.errors import (
 )
 from proxy.keys import Key
 from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
+from proxy.settings import BadSettings, Settings
+from tests import pictures
 from tests.contracts.bodies import body, failing_after, read
+from tests.kit.client import media
 from tests.kit.faults import FaultProxy, Faults
 from tests.kit.peers import remote, serving
+from tests.kit.server import RunningServer
 
 JPEG = "image/jpeg"
 KEY = keys.parse("u7/a.jpg")
@@ -294,8 +298,10 @@ async def test_each_request_has_the_service_token_and_the_hop(tmp_path: Path) ->
     ],
 )
 def test_an_address_that_says_more_than_where_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="MEDIA_PROXY_URL"):
-        checked(url)
+    with pytest.raises(BadSettings, match="MEDIA_PROXY_URL"):
+        Settings.from_env({"MEDIA_PROXY_URL": url})
+    with pytest.raises(ValueError, match="and nothing else"):
+        peer.checked(url)
 
 
 async def test_what_lies_in_files_there_comes_whole_and_in_parts(tmp_path: Path) -> None:
@@ -313,8 +319,8 @@ async def test_what_lies_in_files_there_comes_whole_and_in_parts(tmp_path: Path)
 
 
 def test_an_address_may_have_a_port_and_a_path() -> None:
-    assert checked("https://media.example:8443/media/") == "https://media.example:8443/media"
-    assert checked("http://[::1]:10020") == "http://[::1]:10020"
+    assert peer.checked("https://media.example:8443/media/") == "https://media.example:8443/media"
+    assert peer.checked("http://[::1]:10020") == "http://[::1]:10020"
 
 
 # -- who is let in ----------------------------------------------------------------------------------------------------
@@ -689,3 +695,40 @@ async def test_a_range_of_an_empty_object_is_refused_with_its_size(tmp_path: Pat
                 await backend.open(KEY, span)
             assert refused.value.members["size"] == 10
         assert await read(await backend.open(KEY, ByteRange(-4, 8))) == b"67"
+
+
+# -- two whole services -----------------------------------------------------------------------------------------------
+
+
+def test_a_service_without_a_disk_keeps_its_objects_at_another(serve: Callable[..., RunningServer]) -> None:
+    far = serve()
+    near = serve(MEDIA_PROXY_URL=far.url, MEDIA_LOCAL_STORE="off")
+    photo = pictures.jpeg(320, 240)
+    client = near.client("somebody")
+    record = client.stored(photo, "image/jpeg")
+    path = media(record["key"])
+    assert client.get(path).body == photo
+    assert client.get(path, {"Range": "bytes=10-19"}).body == photo[10:20]
+    assert far.client().get(path).body == photo
+    assert client.get(f"{path}?w=32").status == 200
+    far.kill()
+    assert near.client().get(path).code == "unavailable"
+    assert client.upload(photo, "image/jpeg").code == "unavailable"
+    assert near.client().get("/api/health/live").status == 200
+
+
+def test_what_was_deleted_near_is_gone_far(serve: Callable[..., RunningServer]) -> None:
+    far = serve()
+    near = serve(MEDIA_PROXY_URL=far.url, MEDIA_LOCAL_STORE="off")
+    client = near.client("somebody")
+    path = media(client.stored(pictures.jpeg(32, 24), "image/jpeg")["key"])
+    assert far.client().get(f"{path}?w=16").status == 200
+    assert client.delete(path).status == 204
+    assert (client.get(path).status, far.client().get(path).status, far.client().get(f"{path}?w=16").status) == (404, 404, 404)
+
+
+def test_a_service_with_a_proxy_of_its_own_is_no_store_for_others(serve: Callable[..., RunningServer]) -> None:
+    far = serve()
+    near = serve(MEDIA_PROXY_URL=far.url)
+    answered = near.client("service", scope="media:admin").get("/api/store")
+    assert (answered.status, answered.code, answered.headers[peer.STORE]) == (508, "loop", "loop")

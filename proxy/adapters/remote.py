@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -31,7 +30,6 @@ FAR = 10**15
 """A first byte beyond every object, where a larger number would not be understood."""
 DROPPED_BYTES = 4096
 DROPPING_S = 1.0
-_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*/?")
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +56,7 @@ class RemoteBackend:
         download_connections: int = CONNECTIONS,
     ) -> None:
         self.name = name
-        self._origin = checked(url)
+        self._origin = peer.checked(url)
         self._token = token
         self._staging = Staging(spool, whole_bytes=whole_bytes)
         self._hop = peer.hop(identities)
@@ -287,13 +285,6 @@ class RemoteBackend:
         except peer.Garbled as error:
             log.error("store.lied", store=self.name, what=str(error))
             raise Unavailable("the store gives answers that cannot be right") from error
-
-
-def checked(url: str) -> str:
-    """*url* without a slash at its end; raises ValueError unless it is http or https with a host and perhaps a path."""
-    if _URL.fullmatch(url) is None or ".." in url:
-        raise ValueError("MEDIA_PROXY_URL is http:// or https:// with a host, perhaps a port and a path, and nothing else")
-    return url.rstrip("/")
 
 
 def _target(key: Key) -> str:
