@@ -175,8 +175,13 @@ async def test_a_store_that_is_away_at_the_start_is_used_when_it_comes(tmp_path:
 # -- lines that break -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [Faults(stall_after=MIB), Faults(reset_after=MIB), Faults(end_after=MIB)])
-@pytest.mark.parametrize("size", [3 * MIB, 12 * MIB])
+@pytest.mark.parametrize(
+    ("fault", "size"),
+    [
+        (Faults(stall_after=MIB), 12 * MIB),
+        *((Faults(**{cut: MIB}), n * MIB) for cut in ("reset_after", "end_after") for n in (3, 12)),
+    ],
+)
 async def test_a_line_that_breaks_within_a_put_leaves_nothing(
     distant: S3Backend, backend: S3Backend, line: FaultProxy, fault: Faults, size: int
 ) -> None:
