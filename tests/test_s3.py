@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -327,6 +327,17 @@ async def test_an_upload_in_parts_that_does_not_end_is_aborted(backend: S3Backen
     assert await all_keys(backend) == []
     assert await left_over(backend) == []
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+async def test_what_a_killed_process_left_of_an_upload_in_parts_is_given_up_at_a_later_start(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    async with store.backend(tmp_path, bucket="left-over") as backend:
+        await backend.call("create_multipart_upload", Key=KEY)
+        async with store.backend(tmp_path, bucket="left-over"):
+            assert await left_over(backend) == [KEY]  # it may be somebody's who is at work
+        async with store.backend(tmp_path, bucket="left-over", abandoned_after=timedelta(0)):
+            assert await left_over(backend) == []
 
 
 # -- what others put there, and addresses -----------------------------------------------------------------------------

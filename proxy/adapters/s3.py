@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import UTC
+from datetime import UTC, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -41,8 +41,8 @@ class S3Backend:
     """A store in one *bucket*. *endpoint_url* None is AWS. *spool* is a folder of this machine for what is under way.
 
     Uploads, downloads and all the rest have connections of their own, so that none of them starves the others; *uploads* and
-    *downloads* are how many there may be at once. *names* are
-    the settings' names, for what `check` says. Where *strict*, a store that refuses us at the start raises StartError.
+    *downloads* are how many there may be at once. *names* are the settings' names, for what `check` says. Where *strict*, a store
+    that refuses us at the start raises StartError. Uploads in parts begun longer than *abandoned_after* ago are given up then.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class S3Backend:
         downloads: int = TRANSFERS,
         names: SettingNames | None = None,
         strict: bool = True,
+        abandoned_after: timedelta = timedelta(days=2),
     ) -> None:
         self.name = name
         self.profile = PROFILES[profile]
@@ -71,6 +72,7 @@ class S3Backend:
         self._deadlines = deadlines or Deadlines()
         self._names = names or SettingNames()
         self._strict = strict
+        self._abandoned_after = abandoned_after
         self._staging = Staging(spool, whole_bytes=whole_bytes)
         self._uploading = Places(uploads, self._deadlines.queue)
         self._downloading = Places(downloads, self._deadlines.queue)
@@ -117,6 +119,14 @@ class S3Backend:
             if self._strict:
                 raise StartError(f"The store {self.name} cannot be used: {error.detail}") from error
             log.error("store.refused", store=self.name, reason=error.detail)
+        else:
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        try:
+            await self._uploads.abort_old(self._abandoned_after)
+        except MediaError as error:  # the account may lack the right to list them, and needs it for nothing else
+            log.info("store.upload_left", store=self.name, reason=error.detail)
 
     async def check(self) -> None:
         """Ask for the bucket, and make it where it is missing and that is allowed.

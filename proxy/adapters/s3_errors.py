@@ -20,22 +20,21 @@ class Profile:
 
     *drops_cut_bodies*: a PUT whose connection breaks leaves nothing. versitygw 1.8.0 stores what came until then as a whole
     object, so where this is not known, a body goes out only with a digest of all of it: from a file, or in parts.
-    *equal_parts*: all but the last part have one size. *conditional_writes*: If-None-Match on a PUT is heeded.
+    *equal_parts*: all but the last part have one size.
     """
 
     path_style: bool = True
     drops_cut_bodies: bool = False
     equal_parts: bool = False
     etag_is_md5: bool = False
-    conditional_writes: bool = False
 
 
 PROFILES = {
-    "aws": Profile(path_style=False, drops_cut_bodies=True, etag_is_md5=True, conditional_writes=True),
-    "minio": Profile(drops_cut_bodies=True, etag_is_md5=True, conditional_writes=True),
-    "versitygw": Profile(etag_is_md5=True, conditional_writes=True),
+    "aws": Profile(path_style=False, drops_cut_bodies=True, etag_is_md5=True),
+    "minio": Profile(drops_cut_bodies=True, etag_is_md5=True),
+    "versitygw": Profile(etag_is_md5=True),
     "garage": Profile(etag_is_md5=True),
-    "r2": Profile(equal_parts=True, etag_is_md5=True, conditional_writes=True),
+    "r2": Profile(equal_parts=True, etag_is_md5=True),
     "generic": Profile(),
 }
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -153,6 +154,16 @@ class Uploads:
         left, self._left = self._left, {}
         for upload, key in left.items():
             await self.abort(key, upload)
+
+    async def abort_old(self, older_than: timedelta) -> None:
+        """Give up, in the whole bucket, up to a thousand uploads in parts that dead processes have left."""
+        with translated():
+            async with asyncio.timeout(self.deadlines.answer):
+                answer = await self._client.list_multipart_uploads(Bucket=self._bucket)  # MinIO lists them without a prefix only
+        for upload in answer.get("Uploads", []):
+            if datetime.now(UTC) - upload["Initiated"] >= older_than:
+                log.info("store.upload_abandoned", store=self.store, key=upload["Key"])
+                await self.abort(upload["Key"], upload["UploadId"])
 
 
 class InParts:
