@@ -141,7 +141,7 @@ def test_a_running_service_is_not_disturbed(examine: Callable[..., Report], serv
 # -- S3: what can be wrong --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["minio", "versitygw"])
+@pytest.mark.parametrize("kind", ["minio", pytest.param("versitygw", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
