@@ -18,7 +18,7 @@ from aiohttp import web
 from processors.formats import Kind
 from processors.pool import Pool
 from processors.values import Limits
-from proxy import stores
+from proxy import peer, stores
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.renderer import PoolRenderer
@@ -211,7 +211,7 @@ def _mount(
     )
     for name, path, handlers in table:
         resource = app.router.add_resource(path, name=name)
-        shared = cors.add(resource) if origins and path.startswith("/api/") else None
+        shared = cors.add(resource) if origins and _is_for_pages(path) else None
         for method, handler in handlers.items():
             route = resource.add_route(method, handler, expect_handler=_not_yet)
             if shared is not None:
@@ -226,7 +226,7 @@ def _stamp(origins: frozenset[str]) -> Any:
         headers = response.headers
         headers["Server"] = SERVER
         headers["X-Request-ID"] = request[REQUEST_ID]
-        if not origins or not request.path.startswith("/api/"):
+        if not origins or not _is_for_pages(request.path):
             return
         headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
         origin = request.headers.get("Origin")
@@ -236,6 +236,11 @@ def _stamp(origins: frozenset[str]) -> Any:
             headers["Access-Control-Expose-Headers"] = exposed
 
     return stamp
+
+
+def _is_for_pages(path: str) -> bool:
+    # The API, but for what media proxies say to each other.
+    return path.startswith("/api/") and not path.startswith(peer.LIST)
 
 
 async def _not_yet(request: web.Request) -> None:

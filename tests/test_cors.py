@@ -139,6 +139,14 @@ def test_nobody_gets_a_cookie_or_credentials_mode(crossing: RunningServer, path:
         assert "Set-Cookie" not in answer.headers
 
 
+def test_no_page_speaks_to_the_stores_of_a_media_proxy(crossing: RunningServer) -> None:
+    for path in ("/api/store", "/api/store/me/a.jpg"):
+        asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "PUT"}
+        for answer in (crossing.client().get(path, {"Origin": ORIGIN}), crossing.client().request("OPTIONS", path, asked)):
+            assert answer.status >= 400
+            assert "Access-Control-Allow-Origin" not in answer.headers
+
+
 def test_without_configured_origins_nothing_is_said(server: RunningServer) -> None:
     answer = Client(server.url).get("/api/health/live", {"Origin": ORIGIN})
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]
