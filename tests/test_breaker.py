@@ -46,6 +46,15 @@ def test_silence_opens_it_at_once() -> None:
     assert not breaker.closed
 
 
+def test_a_failure_after_a_long_silence_is_one() -> None:
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    began = breaker.now()
+    clock.now += 2
+    breaker.failed(began)
+    assert not breaker.closed
+
+
 def test_one_silent_answer_among_others_does_not_open_it() -> None:
     clock = Clock()
     breaker = Breaker(clock=clock)

@@ -116,7 +116,7 @@ class Walk:
             yield data[at : at + 100_000]
 
 
-@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 60))])
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 60))])
 async def test_what_was_acknowledged_is_what_is_there_in_the_end(tmp_path: Path, seed: int) -> None:
     async with several(tmp_path) as stores:
         walk = Walk(stores, seed)
@@ -138,5 +138,5 @@ async def test_what_was_acknowledged_is_what_is_there_in_the_end(tmp_path: Path,
                 assert found in walk.bodies[key], f"{key} is {found and found[:12]!r}"
                 assert (key in names) == (found is not NOTHING)
                 assert len(await stores.holders(key)) == len(names & {key})
-                assert await stores.ledger.debts_of(key) == []
+                assert [debt for debt in await stores.ledger.debts_of(key) if not debt.settled] == []
             assert not any(backend.backlog.values())

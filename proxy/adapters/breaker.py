@@ -8,6 +8,8 @@ from enum import StrEnum
 
 FAILURES = 3
 """Consecutive ones that open a closed breaker."""
+SILENT_S = 1.0
+"""A failure that took longer is as good as none: the store, or a deadline within its adapter, kept the request waiting."""
 FIRST_PROBE_S = 1.0
 LAST_PROBE_S = 7.0
 """The longest pause between probes. With a probe's own deadline (2.5 s) a store is in use again 10 s after it recovered."""
@@ -24,8 +26,8 @@ class Position(StrEnum):
 class Breaker:
     """Counts how a store answers. Any answer of the store's, also a refusal, is a success here; see `Place` for what is none.
 
-    A missed deadline opens it at once, since every further request would wait as long, unless the store has answered another
-    one meanwhile. The pauses between probes double, and begin anew only after a request, not just a probe, went well.
+    A failure after a long silence opens it at once, since every further request would wait as long, unless the store has answered
+    another one meanwhile. The pauses between probes double, and begin anew only after a request, not just a probe, went well.
     """
 
     def __init__(
@@ -65,8 +67,9 @@ class Breaker:
             self._pause_s = self._first_probe_s
 
     def failed(self, began: float, *, silent: bool = False) -> None:
-        """A request that began at *began* has failed; *silent*, because no answer came in time."""
+        """What the store has been working on since *began* has failed; *silent*, because no answer came in time."""
         self._failures += 1
+        silent = silent or self._clock() - began >= SILENT_S
         if self.closed and (self._failures >= FAILURES or (silent and self._answered <= began)):
             self._open()
 

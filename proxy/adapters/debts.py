@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from proxy import generations
+from proxy.adapters.places import carried_through
 from proxy.keys import Key
 from proxy.ports import Debt, Ledger
 
@@ -29,19 +29,22 @@ class Debts:
         self._complete = False
         self._counts: dict[str, int] = {}
         self._writing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
         """Learn what the ledger has; raises Unavailable."""
         async with self._writing:
-            self._open, self._complete, after = {}, True, None
-            while self._complete and (page := await self._ledger.due(self._stores, PAGE, after)):
+            found: dict[Key, dict[str, Debt]] = {}
+            after = None
+            while len(found) <= self._most and (page := await self._ledger.due(self._stores, PAGE, after)):
                 after = page[-1].key
                 # A page may end within the debts of one key, so that key is asked for by itself.
                 for debt in [*(debt for debt in page if debt.key != after), *await self._ledger.debts_of(after)]:
-                    self._note(debt)
-            if not self._complete:
+                    if not debt.settled:
+                        found.setdefault(debt.key, {})[debt.store] = debt
+            if len(found) > self._most:
                 self._counts = await self._ledger.backlog()
+            else:
+                self._open, self._complete = found, True
 
     async def refresh(self) -> None:
         """After there were too many: count them, and hold them in memory again once half of the room is enough."""
@@ -78,45 +81,26 @@ class Debts:
         return await self._ledger.due(stores, limit, after)
 
     async def owe(self, debts: Sequence[Debt]) -> None:
-        """Write them down; carried through also when the caller leaves, so that memory and ledger stay equal."""
-        if not debts:
-            return
-
-        async def work() -> None:
-            async with self._writing:
-                await self._ledger.owe(debts)
-                for debt in debts:
-                    self._note(debt)
-
-        await self._through(work())
+        """Write them down. A caller that is cancelled leaves only when that is done: nobody gets the lock of the key before."""
+        if debts:
+            await carried_through(self._owe(debts))
 
     async def pay(self, debt: Debt) -> None:
-        """Strike it out; carried through also when the caller leaves."""
+        """Strike it out; as `owe`, when the caller is cancelled."""
+        await carried_through(self._pay(debt))
 
-        async def work() -> None:
-            async with self._writing:
-                await self._ledger.pay(debt)
-                known = self._open.get(debt.key, {})
-                if (found := known.get(debt.store)) is not None and (found.kind, found.etag) == (debt.kind, debt.etag):
-                    self._strike(debt)
+    async def _owe(self, debts: Sequence[Debt]) -> None:
+        async with self._writing:
+            await self._ledger.owe(debts)
+            for debt in debts:
+                self._note(debt)
 
-        await self._through(work())
-
-    async def finish(self) -> None:
-        """Wait for what is being written."""
-        if self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _through(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # its caller may have left
+    async def _pay(self, debt: Debt) -> None:
+        async with self._writing:
+            await self._ledger.pay(debt)
+            found = self._open.get(debt.key, {}).get(debt.store)
+            if found is not None and (found.kind, found.etag) == (debt.kind, debt.etag):
+                self._strike(debt)
 
     def _note(self, debt: Debt) -> None:
         if not self._complete:

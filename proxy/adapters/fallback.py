@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import structlog
 
@@ -15,17 +15,15 @@ from processors.errors import MediaError
 from proxy import generations
 from proxy.adapters.debts import MOST_KEYS, Debts
 from proxy.adapters.homecoming import HomeComing, Policy
-from proxy.adapters.places import REMEMBERED, Deadlines, KeyLocks, Place, Whereabouts, age
+from proxy.adapters.places import REMEMBERED, Deadlines, KeyLocks, Place, Whereabouts, together
+from proxy.adapters.reading import Reader
 from proxy.adapters.spool import Spool
 from proxy.adapters.writing import Write, Writer
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
 from proxy.ports import Admit, Backend, Body, ByteRange, Debt, DebtKind, Ledger, Listed, ObjectMeta, ObjectReader, Presigner
 
-T = TypeVar("T")
-
 LOOKED_UP_AT_ONCE = 16
-MOVES = 3
 EVENTS = ("failover", "resumed", "copied", "left", "superseded", "removed", "failed", "damaged")
 """What *count* is told of, with the name of a store: a write that this store took in place of the home; a body that it went on
 with; then what home-coming did, or failed to do, with a debt of this store."""
@@ -80,6 +78,7 @@ class FallbackBackend:
         self._locks = KeyLocks()
         self._debts = Debts(ledger, [place.name for place in self._places], most_debts)
         self._whereabouts = Whereabouts(holder_of, self._deadlines.question, remembered)
+        self._reader = Reader(self._places, self._debts, self._whereabouts, count)
         self._writer = Writer(self._places, self._debts, self._whereabouts, self._locks, self._deadlines, count)
         self._homecoming = HomeComing(
             self._places, self._debts, self._whereabouts, self._locks, Policy(policy), self._deadlines, self._tell, count
@@ -98,7 +97,6 @@ class FallbackBackend:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._debts.finish()
 
     @property
     def states(self) -> dict[str, str]:
@@ -114,18 +112,18 @@ class FallbackBackend:
 
     async def head(self, key: Key) -> ObjectMeta:
         """The newest version's; raises NotFound only when every store that could have it says so."""
-        return (await self._ask(key, lambda store: store.head(key), lambda meta: meta))[0]
+        return (await self._reader.ask(key, lambda store: store.head(key), lambda meta: meta))[0]
 
     async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
         """The newest version. If its store fails within the body, another that has the same one goes on from the byte reached."""
-        reader, place = await self._ask(key, lambda store: store.open(key, span), lambda reader: reader.meta)
+        reader, place = await self._reader.ask(key, lambda store: store.open(key, span), lambda reader: reader.meta)
         if reader.file is not None or reader.data is not None:
             return reader
-        return self._lasting(reader, place)
+        return self._reader.lasting(reader, place)
 
     async def presign_get(self, key: Key, expires_s: int) -> str | None:
         """An address at the store that has the newest version; None if that store gives none."""
-        _, place = await self._ask(key, lambda store: store.head(key), lambda meta: meta)
+        _, place = await self._reader.ask(key, lambda store: store.head(key), lambda meta: meta)
         store = place.store
         return await store.presign_get(key, expires_s) if isinstance(store, Presigner) else None
 
@@ -136,126 +134,6 @@ class FallbackBackend:
                 with suppress(Unavailable):
                     return await place.ask(lambda store: store.ping())
         raise Unavailable("no store can be written")
-
-    async def _ask(
-        self, key: Key, question: Callable[[Backend], Awaitable[T]], meta_of: Callable[[T], ObjectMeta]
-    ) -> tuple[T, Place]:
-        debts = await self._debts.of(key)
-        if not debts:
-            with suppress(NotFound):
-                return await self._first(key, question)
-            debts = await self._debts.of(key)
-            if not debts:
-                raise NotFound("no object has this key")
-        for _ in range(MOVES):
-            meta, place = await self._newest(key, debts)
-            try:
-                answer = await place.ask(question)
-            except NotFound:  # it has come home just now
-                debts = await self._debts.of(key)
-                continue
-            if age(meta_of(answer)) >= age(meta):
-                return answer, place
-            if isinstance(answer, ObjectReader):
-                await answer.aclose()
-        raise Unavailable("the object changes too fast to be read", retry_after_s=1)
-
-    async def _first(self, key: Key, question: Callable[[Backend], Awaitable[T]]) -> tuple[T, Place]:
-        """Of a key without debts: the answer of the first store that has it, beginning with the one that should."""
-        likely = await self._whereabouts.of(key)
-        failure: Unavailable | None = None
-        for place in sorted(self._places, key=lambda place: place.name != likely):
-            try:
-                answer = await place.ask(question)
-            except NotFound:
-                continue
-            except Unavailable as error:
-                failure = failure or error
-                continue
-            self._whereabouts.saw(key, place.name)
-            return answer, place
-        if failure is not None:
-            raise Unavailable("a store that may have the object does not answer") from failure
-        self._whereabouts.forget(key)
-        raise NotFound("no object has this key")
-
-    async def _newest(self, key: Key, debts: list[Debt]) -> tuple[ObjectMeta, Place]:
-        """Of a key with debts: the highest generation, and where it is.
-
-        Of a store that still has to lose the key only what is newer than the removal counts, so it need not answer. With
-        stores that cannot be asked an older version is not given out for the newest.
-        """
-        removed = {debt.store: generations.order(debt.etag) for debt in debts if debt.kind is DebtKind.DELETE}
-        copies = {debt.holder: generations.order(debt.etag) for debt in debts if debt.kind is DebtKind.COPY}
-        enough = max(copies.values() if copies else removed.values(), default=0)
-        failure: Unavailable | None = None
-        best: tuple[ObjectMeta, Place] | None = None
-        if copies.keys() - {place.name for place in self._places}:
-            failure = Unavailable("the store that has the object is not among those that are set up")
-        for place in sorted(self._places, key=lambda place: -copies.get(place.name, 0)):
-            try:
-                meta = await place.ask(lambda store: store.head(key))
-            except NotFound:
-                continue
-            except Unavailable as error:
-                if place.name not in removed:
-                    failure = failure or error
-                continue
-            if age(meta) >= enough:
-                return meta, place
-            if age(meta) > max(removed.get(place.name, 0), age(best[0]) if best else 0):
-                best = meta, place
-        if failure is not None:
-            raise Unavailable("a store that may have the object does not answer") from failure
-        if best is None:
-            raise NotFound("no object has this key")
-        return best
-
-    def _lasting(self, first: ObjectReader, place: Place) -> ObjectReader:
-        meta = first.meta
-        current = first
-
-        async def chunks() -> AsyncIterator[bytes]:
-            nonlocal current
-            at = 0 if first.span is None else first.span.start
-            stop = at + first.length
-            left = sorted(self._places, key=lambda other: other is place)  # the one that failed comes last
-            serving = place
-            while True:
-                failure = Unavailable("the store gave fewer bytes than it promised")
-                began = serving.breaker.now()
-                try:
-                    async for chunk in current.chunks:
-                        at += len(chunk)
-                        yield chunk
-                except Unavailable as error:
-                    failure = error
-                if at >= stop:
-                    return
-                serving.failed(began, failure.detail)
-                await current.aclose()
-                found = await self._elsewhere(meta, ByteRange(at, stop), left)
-                if found is None:
-                    raise failure
-                current, serving = found
-                log.warning("read.resumed", store=serving.name, at=at)
-                self._count("resumed", serving.name)
-
-        async def close() -> None:
-            await current.aclose()
-
-        return ObjectReader(meta, chunks(), first.span, closing=close)
-
-    async def _elsewhere(self, meta: ObjectMeta, span: ByteRange, left: list[Place]) -> tuple[ObjectReader, Place] | None:
-        """*span* of the same version, from one of those *left*, which is then taken out of them."""
-        while left:
-            place = left.pop(0)
-            with suppress(MediaError):
-                reader = await place.ask(lambda store: store.open(meta.key, span))
-                if (reader.meta.etag, reader.meta.size) == (meta.etag, meta.size):
-                    return reader, place
-                await reader.aclose()
-        return None
 
     # -- writes -------------------------------------------------------------------------------------------------------
 
@@ -290,7 +168,7 @@ class FallbackBackend:
             debts = [Debt(key, place.name, DebtKind.DELETE, etag) for place in self._places]
             await self._debts.owe(debts)
             self._whereabouts.forget(key)
-            await asyncio.gather(*(self._remove(place, debt) for place, debt in zip(self._places, debts, strict=True)))
+            await together(self._remove(place, debt) for place, debt in zip(self._places, debts, strict=True))
 
     @asynccontextmanager
     async def _paying(self, key: Key) -> AsyncIterator[None]:
@@ -331,7 +209,6 @@ class FallbackBackend:
                 if not place.usable:
                     failure = failure or Unavailable("a store is away")
                     continue
-                began = place.breaker.now()
                 pages = _pages(place.store.list(prefix))
                 async with aclosing(pages):
                     while True:
@@ -340,10 +217,10 @@ class FallbackBackend:
                         except StopAsyncIteration:
                             break
                         except Unavailable as error:
-                            place.failed(began, error.detail)
+                            place.failed(place.breaker.now(), error.detail)
                             failure = failure or error
                             break
-                        for shown in await asyncio.gather(*(self._shown(found, place, self._places[:number]) for found in page)):
+                        for shown in await together(self._shown(found, place, self._places[:number]) for found in page):
                             if shown is not None:
                                 yield shown
         if failure is not None:
@@ -354,7 +231,7 @@ class FallbackBackend:
         debts = await self._debts.of(found.key)
         if debts:
             try:
-                meta, holder = await self._newest(found.key, debts)
+                meta, holder = await self._reader.newest(found.key, debts)
             except NotFound:
                 return None
             return Listed(found.key, meta.size, meta.modified) if holder is place else None

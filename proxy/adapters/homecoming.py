@@ -14,7 +14,7 @@ import structlog
 from processors.errors import MediaError
 from proxy import generations
 from proxy.adapters.debts import Debts
-from proxy.adapters.places import Deadlines, KeyLocks, Place, Whereabouts, age
+from proxy.adapters.places import Deadlines, KeyLocks, Place, Whereabouts, age, together
 from proxy.adapters.spool import NotTheStores, feeding
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
@@ -54,7 +54,7 @@ class HomeComing:
 
     The highest generation always wins: nothing is copied over a newer write, and only older ones are removed. A copy keeps its
     generation, its digest is checked before it can be seen, and the holder's goes only when the home has it. Every commit and
-    every removal is under the key's lock, a commit only while the debt is still in the ledger.
+    every removal is under the key's lock, and only while the debt is still in the ledger.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class HomeComing:
         while page := await self._debts.due(names, PAGE, after):
             after = page[-1].key
             waiting = iter([debt for debt in page if self._clock() >= self._paused.get((debt.key, debt.store), (0.0, 0.0))[1]])
-            paid += sum(await asyncio.gather(*(self._worker(waiting) for _ in range(AT_ONCE))))
+            paid += sum(await together(self._worker(waiting) for _ in range(AT_ONCE)))
         return paid
 
     @asynccontextmanager
@@ -151,6 +151,7 @@ class HomeComing:
             try:
                 outcome = await (self._copy(debt) if debt.kind is DebtKind.COPY else self._remove(debt))
             except _Overtaken:
+                self._pause(debt, FIRST_PAUSE_S)
                 continue
             except _Damaged:
                 log.error("homecoming.damaged", key=debt.key, store=debt.store, holder=debt.holder)
@@ -175,6 +176,7 @@ class HomeComing:
     async def _remove(self, debt: Debt) -> str:
         place = self._places[debt.store]
         async with self._locks.alone(debt.key):
+            await self._check(debt)
             meta = await _head(place, debt.key)
             if meta is not None and age(meta) < generations.order(debt.etag):
                 await place.ask(lambda store: store.delete(debt.key))
@@ -184,7 +186,6 @@ class HomeComing:
     async def _copy(self, debt: Debt) -> str:
         home, holder = self._places[debt.store], self._places.get(debt.holder or "")
         if holder is None or not holder.usable or self._lists:
-            self._pause(debt, FIRST_PAUSE_S)
             raise _Overtaken
         there, here = await _head(home, debt.key), await _head(holder, debt.key)
         outcome = "superseded"
@@ -204,7 +205,6 @@ class HomeComing:
         """Take the lock of the key, and see that the debt still stands and no list is being read."""
         await held.enter_async_context(self._locks.alone(debt.key))
         if self._lists:
-            self._pause(debt, FIRST_PAUSE_S)
             raise _Overtaken
         held.push_async_callback(self._tell)
         held.enter_context(self._counted())
@@ -276,6 +276,9 @@ class HomeComing:
             await self._debts.owe([replace(debt, settled=True)])
         else:
             await self._debts.pay(debt)
+            for row in await self._debts.all_of(debt.key):
+                if row.settled and row.store == holder.name:  # what a kill has left of a write there
+                    await self._debts.pay(row)
 
 
 async def _head(place: Place, key: Key) -> ObjectMeta | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -44,6 +44,21 @@ class Deadlines:
     last_probe: float = LAST_PROBE_S
 
 
+@dataclass(slots=True)
+class Attempt:
+    """A request to a store: its *deadline*, and since when, by the breaker's clock, the store is at work on it."""
+
+    deadline: asyncio.Timeout
+    began: float
+    clock: Callable[[], float]
+
+    def give(self, seconds: float | None) -> None:
+        """Let the store have *seconds* from now; None: it need do nothing for the moment."""
+        self.began = self.clock()
+        with suppress(RuntimeError):  # it has expired, or the attempt has ended: nothing runs any more
+            self.deadline.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+
 class Place:
     """*store* and what is known of its health."""
 
@@ -77,22 +92,23 @@ class Place:
             return await question(self.store)
 
     @asynccontextmanager
-    async def attempt(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    async def attempt(self, seconds: float) -> AsyncIterator[Attempt]:
         """What is done within counts for the breaker: Unavailable and a missed deadline against the store, an answer for it.
 
         All else that is raised is nobody's failure, or the client's, and who leaves (CancelledError) says nothing of the store.
         """
         if not self.usable:
             raise Unavailable("a store is away")
-        began = self.breaker.now()
+        deadline = asyncio.timeout(seconds)
+        attempt = Attempt(deadline, self.breaker.now(), self.breaker.now)
         try:
-            async with asyncio.timeout(seconds) as deadline:
-                yield deadline
+            async with deadline:
+                yield attempt
         except TimeoutError:
-            self.failed(began, "deadline", silent=True)
+            self.failed(attempt.began, "deadline", silent=True)
             raise Unavailable("a store does not answer in time") from None
         except Unavailable as error:
-            self.failed(began, error.detail)
+            self.failed(attempt.began, error.detail)
             raise
         except (NotFound, RangeNotSatisfiable):
             self.breaker.succeeded()
@@ -208,6 +224,18 @@ async def carried_through(work: Coroutine[Any, Any, T]) -> T:
                 await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # the caller leaves, and has no use for it
+        raise
+
+
+async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of them give, done at once; if one raises, none of the others runs any more when this raises it."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         raise
 
 

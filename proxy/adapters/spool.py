@@ -12,7 +12,7 @@ from typing import IO
 
 import structlog
 
-from proxy.adapters.places import Place
+from proxy.adapters.places import Attempt, Place
 from proxy.ports import Body
 from proxy.streams import sized
 
@@ -26,15 +26,15 @@ log = structlog.get_logger(__name__)
 
 
 class Feed:
-    """Gives a body to a store under the store's *deadline*, which runs only while the store is at work, not while the sender is.
+    """Gives a body to a store under its *attempt*, whose deadline runs only while the store is at work, not while the sender is.
 
     *seconds* is how long the store may take between two signs of life. *fault* is what the sender raised, or the admission:
     that is never the store's failure.
     """
 
-    def __init__(self, deadline: asyncio.Timeout, seconds: float) -> None:
+    def __init__(self, attempt: Attempt, seconds: float) -> None:
         self.fault: BaseException | None = None
-        self._deadline = deadline
+        self._attempt = attempt
         self._seconds = seconds
 
     async def of(self, body: Body) -> AsyncIterator[bytes]:
@@ -51,20 +51,14 @@ class Feed:
     @contextmanager
     def sender(self) -> Iterator[None]:
         """What is done within is not the store's: neither its time nor its failure."""
-        self._until(None)
+        self._attempt.give(None)
         try:
             yield
         except BaseException as error:
             self.fault = error
             raise
         finally:
-            self._until(asyncio.get_running_loop().time() + self._seconds)
-
-    def _until(self, when: float | None) -> None:
-        try:
-            self._deadline.reschedule(when)
-        except RuntimeError:
-            return  # it has expired, or the attempt has ended: nothing runs any more
+            self._attempt.give(self._seconds)
 
 
 class NotTheStores(Exception):
@@ -78,8 +72,8 @@ class NotTheStores(Exception):
 @asynccontextmanager
 async def feeding(place: Place, first_s: float, seconds: float) -> AsyncIterator[Feed]:
     """For a put at *place*: it has *first_s* to ask for the body, then *seconds* for each step; raises NotTheStores."""
-    async with place.attempt(first_s) as deadline:
-        feed = Feed(deadline, seconds)
+    async with place.attempt(first_s) as attempt:
+        feed = Feed(attempt, seconds)
         try:
             yield feed
         except Exception:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -61,9 +61,8 @@ class Writer:
     """Writes to *places*, of which the first is home.
 
     What is owed afterwards: the home must get a copy of what went elsewhere, and whoever may have an older version must lose it.
-    The copy is written down before the object can be seen, unless another debt of the home stands in its place: that one must
-    outlive a commit that fails, and is replaced behind it. So is a removal, since it may only count once the newer version is
-    there. All of it is committed before `put` returns, and under the key's lock.
+    What a kill must not leave unknown is written down before the object can be seen, the rest behind the commit: an older version
+    may go only when the newer one is there. All of it is committed before `put` returns, and under the key's lock.
     """
 
     def __init__(
@@ -138,21 +137,28 @@ class Writer:
                     body = feed.of(write.held.chunks())
                     meta = await place.store.put(write.key, body, write.content_type, admit, size=write.held.size, etag=write.etag)
             except BaseException as error:
-                in_doubt = place.name in write.doubtful and not isinstance(error, StorageFull)
-                await carried_through(self._doubt(place, write) if in_doubt else self._undo(owed))
+                if place.name not in write.doubtful or isinstance(error, StorageFull):
+                    await carried_through(self._undo(write, owed))
                 raise
             await carried_through(self._settle(place, write, meta, owed))
         return meta
 
     async def _journal(self, place: Place, write: Write, meta: ObjectMeta) -> list[Debt]:
-        """Write the copy for the home down before the commit at *place*, where nothing else is on record for it."""
+        """Write down what must be known should the commit at *place*, which comes next, not come to its end, or nobody hear of it.
+
+        Away from home that is the copy. Where another debt of the home stands in its place, the newest version is known to be
+        elsewhere, or nowhere; that must not be forgotten for a commit that may fail. So it is the removal of what this store
+        may then have, until the write is done.
+        """
         rows = write.rows = await self._debts.all_of(write.key)
         await self._give_way(place, write, meta, rows)
-        if place is self._home or any(row.store == self._home.name for row in rows):
+        at_home = next((row for row in rows if row.store == self._home.name), None)
+        if place is self._home or (at_home is not None and at_home.holder == place.name):
             return []
-        copy = self._copy(place, write, meta)
-        await self._debts.owe([copy])
-        return [copy]
+        removal = Debt(write.key, place.name, DebtKind.DELETE, generations.mint())
+        debt = self._copy(place, write, meta) if at_home is None else removal
+        await self._debts.owe([debt])
+        return [debt]
 
     async def _give_way(self, place: Place, write: Write, meta: ObjectMeta, rows: list[Debt]) -> None:
         """Raise if what is on record is newer: the write began before that one, and comes to its end after it."""
@@ -169,37 +175,30 @@ class Writer:
     async def _settle(self, place: Place, write: Write, meta: ObjectMeta, owed: list[Debt]) -> None:
         """Behind the commit at *place*: write down all that is owed still, and strike out what is not."""
         older = {name for row in write.rows if row.kind is DebtKind.COPY for name in (row.store, row.holder)} | {write.earlier}
-        rest = [] if place is self._home or owed else [self._copy(place, write, meta)]
+        is_on_record = any(debt.kind is DebtKind.COPY for debt in owed)
+        rest = [] if place is self._home or is_on_record else [self._copy(place, write, meta)]
         for name in (older & self._names) - {place.name, self._home.name if place is not self._home else None}:
             assert name is not None
             rest.append(Debt(write.key, name, DebtKind.DELETE, write.etag))
         for name in set(write.doubtful) - {place.name, self._home.name}:
             rest.append(Debt(write.key, name, DebtKind.DELETE, generations.mint()))
-        await self._debts.owe(rest)
-        for row in write.rows:
+        # A removal that stood for this write ends in the transaction that puts the copy in place of what the home owed before:
+        # else a kill between the two would forget that, and then remove this.
+        over = [replace(debt, kind=DebtKind.COPY, holder=place.name, settled=True) for debt in owed if debt.kind is DebtKind.DELETE]
+        await self._debts.owe([*rest, *over])
+        for row in [*write.rows, *over]:
             if row.store == place.name:
                 await self._debts.pay(row)
         self._whereabouts.saw(write.key, place.name)
 
-    async def _doubt(self, place: Place, write: Write) -> None:
-        """*place* failed when it had all bytes, so that it may have the object: see that this is found out, or does not count.
-
-        A copy that was written down before the commit stays there, for home-coming to look. Where the newest version is known
-        to be elsewhere, or nowhere, whatever this store has is to go.
-        """
-        at_home = next((row for row in write.rows if row.store == self._home.name), None)
-        if place is self._home or at_home is None or at_home.holder == place.name:
-            return
-        try:
-            await self._debts.owe([Debt(write.key, place.name, DebtKind.DELETE, generations.mint())])
-        except Unavailable:
-            log.warning("debt.not_written_down", store=place.name)
-
-    async def _undo(self, owed: list[Debt]) -> None:
+    async def _undo(self, write: Write, owed: list[Debt]) -> None:
+        """Strike out what was written down for a commit that surely was not made; a removal that replaced an older one stays."""
+        replaced = {row.store for row in write.rows}
         try:
             for debt in owed:
-                await self._debts.pay(debt)
-        except Unavailable:  # home-coming finds that there is nothing to copy
+                if debt.store not in replaced:
+                    await self._debts.pay(debt)
+        except Unavailable:  # home-coming finds that there is nothing to copy or to remove
             log.warning("debt.not_struck_out", store=self._home.name)
 
     def _copy(self, place: Place, write: Write, meta: ObjectMeta) -> Debt:
