@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 
@@ -188,6 +188,37 @@ def test_an_outage_of_the_first_store_loses_nothing_and_revives_nothing(
         assert originals_on_disk(server) == []
         assert {status for what, status in people.answers if what == "upload"} == {201}
         assert people.removed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.99])
+def test_a_long_upload_whose_store_dies_under_it_is_told_so_and_leaves_nothing(
+    store: ObjectStore, tmp_path: Path, at: float
+) -> None:
+    """24 MiB are more than is kept in hand; the second try goes to the next store."""
+    data = padded(pictures.jpeg(8, 8), 24 << 20)
+
+    def dying() -> Iterator[bytes]:
+        for sent in range(0, len(data), 1 << 16):
+            if sent <= at * len(data) < sent + (1 << 16):
+                store.kill()
+            yield data[sent : sent + (1 << 16)]
+
+    with store, RunningServer(tmp_path / "server", store.settings()) as server:
+        client = server.client("u")
+        headers = {"Content-Type": "image/jpeg", "Content-Length": str(len(data))}
+        answer = client.request("POST", "/api/upload", headers, dying())
+        assert answer.status in {201, 503}
+        assert answer.status == 503 or at == 0.99, "it may have been whole before"
+        assert answer.status == 201 or "Retry-After" in answer.headers
+        again = client.upload(data)
+        assert again.status == 201
+        store.start()
+        assert until(lambda: settled(server), 60), server.metrics()
+        assert originals_on_disk(server) == []
+        assert hashlib.sha256(client.get(media(again.json["key"])).body).digest() == hashlib.sha256(data).digest()
+        listed = client.get("/api/assets").json
+        assert len(listed["assets"]) == (2 if answer.status == 201 else 1)
 
 
 def test_debts_outlive_the_death_of_the_service_within_an_outage(store: ObjectStore, tmp_path: Path) -> None:

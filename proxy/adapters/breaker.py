@@ -10,6 +10,7 @@ FAILURES = 3
 """Consecutive ones that open a closed breaker."""
 SILENT_S = 1.0
 """A failure that took longer is as good as none: the store, or a deadline within its adapter, kept the request waiting."""
+HEARD_S = 1.0
 FIRST_PROBE_S = 1.0
 LAST_PROBE_S = 7.0
 """The longest pause between probes. With a probe's own deadline (2.5 s) a store is in use again 10 s after it recovered."""
@@ -54,6 +55,11 @@ class Breaker:
     def probe_in_s(self) -> float:
         """How long the next probe has to wait, in seconds; of an open breaker."""
         return max(0.0, self._probe_at - self._clock())
+
+    @property
+    def heard(self) -> bool:
+        """Whether the store has answered within the last second, and not failed since."""
+        return self._failures == 0 and self._clock() - self._answered < HEARD_S
 
     def now(self) -> float:
         """The time of its clock, for *began* of what fails later."""

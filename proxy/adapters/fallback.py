@@ -24,9 +24,6 @@ from proxy.keys import Key
 from proxy.ports import Admit, Backend, Body, ByteRange, Debt, DebtKind, Ledger, Listed, ObjectMeta, ObjectReader, Presigner
 
 LOOKED_UP_AT_ONCE = 16
-EVENTS = ("failover", "resumed", "copied", "left", "superseded", "removed", "failed", "damaged")
-"""What *count* is told of, with the name of a store: a write that this store took in place of the home; a body that it went on
-with; then what home-coming did, or failed to do, with a debt of this store."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +46,9 @@ class FallbackBackend:
     A key without debts is, in its newest version, on every store that has it, so that one store answers a healthy read. *holder_of*
     says which that should be, as the catalogue has it, for keys that were not seen for long; *placed* is told when an object came
     to another store than the one that its record was made for (both are hints, and their failures are ignored).
+    *count* is told of events by name and store: ``failover`` (a write that this store took in place of the home), ``resumed`` (a
+    body that it went on with), and what home-coming did with a debt of this store: ``copied``, ``left``, ``superseded``,
+    ``removed``, ``failed``, ``damaged``.
     Stores are told apart by their names, which are in the ledger: an object stays findable when their order changes.
     """
 

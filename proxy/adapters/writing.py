@@ -121,7 +121,12 @@ class Writer:
         raise StorageFull("no store has room for the body")
 
     async def _put_at(self, place: Place, write: Write) -> ObjectMeta:
-        seconds = self._deadlines.in_hand if write.held.rest is None else self._deadlines.streaming
+        seconds = self._deadlines.in_hand
+        if write.held.rest is not None:
+            # A store may take bytes of the body before it is reached (parts are gathered first), and then no other can have it.
+            seconds = self._deadlines.streaming
+            if not place.breaker.heard:
+                await place.ask(lambda store: store.ping())
         owed: list[Debt] = []
         async with AsyncExitStack() as held:
             try:

@@ -33,7 +33,8 @@ class Faulty:
 
     *down*: it refuses connections. *silent*: it never answers. *full*: it takes bodies and has no room for them. *refusing*: it
     does not let us in. *breaks_at*: a body it gives ends in a failure behind so many bytes; *takes*: it fails behind so many
-    bytes of a body that it is given. *loses_answers*: what it is told to write it does, and says that it failed.
+    bytes of a body that it is given; *gathers*: it takes some before it finds out that it is down. *loses_answers*: what it is
+    told to write it does, and says that it failed.
     """
 
     def __init__(self, store: Backend, *, down: bool = False, full: bool = False, silent: bool = False) -> None:
@@ -46,6 +47,7 @@ class Faulty:
         self.loses_answers = False
         self.breaks_at: int | None = None
         self.takes: int | None = None
+        self.gathers = False
         self.asked = 0
         self.fuse = Fuse()
 
@@ -69,7 +71,8 @@ class Faulty:
         size: int | None = None,
         etag: str | None = None,
     ) -> ObjectMeta:
-        await self._reached()
+        if not self.gathers:
+            await self._reached()
 
         async def admitted(staged: ObjectReader) -> None:
             await self._reached()
