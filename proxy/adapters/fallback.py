@@ -15,7 +15,8 @@ from processors.errors import MediaError
 from proxy import generations
 from proxy.adapters.debts import MOST_KEYS, Debts
 from proxy.adapters.homecoming import HomeComing, Policy
-from proxy.adapters.places import REMEMBERED, Deadlines, KeyLocks, Place, Whereabouts, together
+from proxy.adapters.locks import KeyLocks
+from proxy.adapters.places import LOCK_S, REMEMBERED, Deadlines, Place, Whereabouts, together
 from proxy.adapters.reading import Reader
 from proxy.adapters.spool import Spool
 from proxy.adapters.writing import Write, Writer
@@ -75,7 +76,7 @@ class FallbackBackend:
         self._count = count
         self._spool_folder = spool
         self._spool = Spool(spool)
-        self._locks = KeyLocks()
+        self._locks = KeyLocks(LOCK_S)
         self._debts = Debts(ledger, [place.name for place in self._places], most_debts)
         self._whereabouts = Whereabouts(holder_of, self._deadlines.question, remembered)
         self._reader = Reader(self._places, self._debts, self._whereabouts, count)

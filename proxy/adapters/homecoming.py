@@ -14,7 +14,8 @@ import structlog
 from processors.errors import MediaError
 from proxy import generations
 from proxy.adapters.debts import Debts
-from proxy.adapters.places import Deadlines, KeyLocks, Place, Whereabouts, age, together
+from proxy.adapters.locks import KeyLocks
+from proxy.adapters.places import Deadlines, Place, Whereabouts, age, together
 from proxy.adapters.spool import NotTheStores, feeding
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key

@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ import structlog
 
 from proxy import generations
 from proxy.adapters.disk import Damaged, Steps
+from proxy.adapters.locks import KeyLocks
 from proxy.adapters.objects import Objects, Staged
 from proxy.adapters.root import claim
 from proxy.errors import NotFound, StorageFull, Unavailable
@@ -59,7 +60,7 @@ class LocalBackend:
         self._objects = Objects(root, self._steps)
         self._deadline_s = deadline_s
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"store-{name}")
-        self._locks: dict[Key, tuple[asyncio.Lock, int]] = {}
+        self._locks = KeyLocks(deadline_s)  # the threads keep to one change of a key too; waiting here, none of them is taken up
         self._claim: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -117,7 +118,7 @@ class LocalBackend:
                 meta = ObjectMeta(key, taken, content_type, etag, generations.began(etag), digest, self.name)
                 await admit(self._reader(meta, staged.file, staged.path, None, owned=False))
             with self._translated():
-                async with self._alone(key):
+                async with self._locks.alone(key):
                     record = await self._step(self._objects.commit, staged, taken, digest, content_type, etag, late=staged)
         except BaseException:
             await self._step(self._objects.unstage, staged, surely=True)
@@ -128,7 +129,7 @@ class LocalBackend:
     async def delete(self, key: Key) -> None:
         """Remove the object; idempotent."""
         with self._translated():
-            async with self._alone(key):
+            async with self._locks.alone(key):
                 await self._step(self._objects.remove, key)
 
     async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
@@ -240,28 +241,6 @@ class LocalBackend:
                 await self._step(file.close, surely=True)
 
         return ObjectReader(meta, chunks(), span, file, path, closing=close if owned else None)
-
-    @asynccontextmanager
-    async def _alone(self, key: Key) -> AsyncIterator[None]:
-        # One change of a key at a time. The threads keep to it too; waiting here, none of them is taken up.
-        lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
-        self._locks[key] = (lock, users + 1)
-        try:
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    await lock.acquire()
-            except TimeoutError:
-                raise Unavailable("the object is being changed by others") from None
-            try:
-                yield
-            finally:
-                lock.release()
-        finally:
-            users = self._locks[key][1] - 1
-            if users:
-                self._locks[key] = (lock, users)
-            else:
-                del self._locks[key]
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

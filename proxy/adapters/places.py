@@ -184,35 +184,6 @@ class Whereabouts:
             return None
 
 
-class KeyLocks:
-    """One change of a key at a time: foreground and home-coming commit, and owe and pay, under its lock."""
-
-    def __init__(self) -> None:
-        self._locks: dict[Key, tuple[asyncio.Lock, int]] = {}
-
-    @asynccontextmanager
-    async def alone(self, key: Key) -> AsyncIterator[None]:
-        """Hold the lock of *key*; raises Unavailable if others hold it for too long."""
-        lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
-        self._locks[key] = (lock, users + 1)
-        try:
-            try:
-                async with asyncio.timeout(LOCK_S):
-                    await lock.acquire()
-            except TimeoutError:
-                raise Unavailable("the object is being changed by others") from None
-            try:
-                yield
-            finally:
-                lock.release()
-        finally:
-            users = self._locks[key][1] - 1
-            if users:
-                self._locks[key] = (lock, users)
-            else:
-                del self._locks[key]
-
-
 async def carried_through(work: Coroutine[Any, Any, T]) -> T:
     """What *work* gives; also when the caller is cancelled it is done before this returns."""
     task = asyncio.create_task(work)

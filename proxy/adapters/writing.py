@@ -10,7 +10,8 @@ import structlog
 
 from proxy import generations
 from proxy.adapters.debts import Debts
-from proxy.adapters.places import Deadlines, KeyLocks, Place, Whereabouts, age, carried_through
+from proxy.adapters.locks import KeyLocks
+from proxy.adapters.places import Deadlines, Place, Whereabouts, age, carried_through
 from proxy.adapters.spool import Held, NotTheStores, feeding
 from proxy.errors import NotFound, StorageFull, Unavailable
 from proxy.keys import Key
