@@ -9,19 +9,14 @@ a decoder while all others wait too, and multiprocessing's resource tracker cost
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import json
 import logging
-import re
-import subprocess
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -368,46 +363,3 @@ class Pool:
             if worker in self._idle:
                 self._idle.remove(worker)
         return True
-
-
-def check_libvips() -> None:
-    """Raise RuntimeError, with what to do, if pyvips would run on a libvips that is missing or too old.
-
-    Building pyvips from source on a machine with libvips' headers replaces the wheel's binding by one to the system's
-    libvips. An untouched wheel is known by its digest (1 ms); else a child says what it gets (0.2 s).
-    """
-    found = _wheel_version() or _version_in_child()
-    if found < LIBVIPS_FLOOR:
-        has = f"libvips {'.'.join(map(str, found))}" if found else "no libvips that works"
-        wanted = ".".join(map(str, LIBVIPS_FLOOR))
-        raise RuntimeError(
-            f"pyvips runs on {has}, and {wanted} or newer is needed: "
-            f"{sys.executable} -m pip install --force-reinstall --no-deps pyvips-binary"
-        )
-
-
-def _wheel_version() -> tuple[int, ...] | None:
-    try:
-        wheel = metadata.distribution("pyvips-binary")
-    except metadata.PackageNotFoundError:
-        return None
-    for file in wheel.files or ():
-        if file.name.startswith("_libvips") and file.hash is not None:
-            path = Path(str(file.locate()))
-            digest = hashlib.new(file.hash.mode, path.read_bytes()).digest() if path.exists() else b""
-            if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value:
-                return _numbers(wheel.version)
-    return None
-
-
-def _version_in_child() -> tuple[int, ...]:
-    program = "import pyvips; print(pyvips.version(0), pyvips.version(1), pyvips.version(2), sep='.')"
-    try:
-        child = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=START_S, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return _numbers(child.stdout)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

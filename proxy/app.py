@@ -122,14 +122,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery))
         ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics)
 
-        for name in (store.name for store in kept.each):
-            metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
-        metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
-        metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
-        metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
-        metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: delivery.cached_bytes)
-        metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: delivery.storing)
-
+        _measure(metrics, kept, pool, delivery)
         presenter = Presenter(settings.media_public_url)
         signatures = Signatures([secret.get_secret_value() for secret in settings.media_url_secrets])
         gate = Gate(tokens, signatures, settings.media_read_access, settings.media_transform_access)
@@ -169,6 +162,16 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             drain_s=settings.media_drain,
         )
         yield Service(runner, health)
+
+
+def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery) -> None:
+    for name in (store.name for store in kept.each):
+        metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
+    metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
+    metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
+    metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
+    metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: delivery.cached_bytes)
+    metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: delivery.storing)
 
 
 def _mount(

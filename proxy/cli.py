@@ -123,10 +123,10 @@ def _tokens(settings: Settings) -> tuple[Tokens, bool]:
 
 
 def _check_libvips() -> None:
-    from processors.pool import check_libvips
+    from processors import libvips
 
     try:
-        check_libvips()
+        libvips.check()
     except RuntimeError as error:
         _fail(str(error))
 
