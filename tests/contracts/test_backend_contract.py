@@ -71,9 +71,11 @@ async def remote(folder: Path) -> AsyncIterator[Backend]:
 @asynccontextmanager
 async def fallback_in_memory(folder: Path) -> AsyncIterator[Backend]:
     stores = [MemoryBackend(name="minio"), MemoryBackend(name="s3")]
-    async with SqlCatalogue(folder / "catalogue.sqlite") as catalogue:
-        async with FallbackBackend(stores, SqlLedger(catalogue), spool=folder / "spool") as backend:
-            yield backend
+    async with (
+        SqlCatalogue(folder / "catalogue.sqlite") as catalogue,
+        FallbackBackend(stores, SqlLedger(catalogue), spool=folder / "spool") as backend,
+    ):
+        yield backend
 
 
 @asynccontextmanager
