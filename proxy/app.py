@@ -126,18 +126,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         presenter = Presenter(settings.media_public_url)
         signatures = Signatures([secret.get_secret_value() for secret in settings.media_url_secrets])
         gate = Gate(tokens, signatures, settings.media_read_access, settings.media_transform_access)
-        health = HealthRoutes(
-            {
-                "store": _silent(kept.media.ping),
-                "catalogue": _silent(catalogue.ping),
-                "renderer": pool.capabilities,
-            },
-            {"variants": _silent(kept.variants.ping)} | {f"store.{name}": check for name, check in _each_store(kept).items()},
-            {"reads": str(settings.media_read_access), "transforms": str(settings.media_transform_access)},
-            version(NAME),
-            metrics,
-            Operators(settings.media_operator_networks, tokens),
-        )
+        health = _health(settings, tokens, kept, catalogue, pool, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
         app = web.Application()
@@ -172,6 +161,23 @@ def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery) -> 
     metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
     metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: delivery.cached_bytes)
     metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: delivery.storing)
+
+
+def _health(
+    settings: Settings, tokens: Tokens, kept: Stores, catalogue: SqlCatalogue, pool: Pool, metrics: Metrics
+) -> HealthRoutes:
+    return HealthRoutes(
+        {
+            "store": _silent(kept.media.ping),
+            "catalogue": _silent(catalogue.ping),
+            "renderer": pool.capabilities,
+        },
+        {"variants": _silent(kept.variants.ping)} | {f"store.{name}": check for name, check in _each_store(kept).items()},
+        {"reads": str(settings.media_read_access), "transforms": str(settings.media_transform_access)},
+        version(NAME),
+        metrics,
+        Operators(settings.media_operator_networks, tokens),
+    )
 
 
 def _mount(

@@ -110,13 +110,13 @@ class Ingest:
             await self._catalogue.add(asset)
 
         try:
-            await self._backend.put(key, incoming.body, format.mime, admit, size=incoming.length)
+            meta = await self._backend.put(key, incoming.body, format.mime, admit, size=incoming.length)
             await self._catalogue.mark(key, State.READY)
         except BaseException:
             if recorded:  # the record may stand, and even the object: an upload that was not acknowledged leaves neither
                 await asyncio.shield(asyncio.create_task(self._undo(recorded[0])))
             raise
-        return replace(recorded[0], state=State.READY)
+        return replace(recorded[0], state=State.READY, store=meta.store)  # another than admitted it, if that one failed behind
 
     async def _undo(self, asset: Asset) -> None:
         try:
