@@ -93,6 +93,7 @@ class Client:
         sent |= headers or {}
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
         try:
+            connection.connect()
             with suppress(BrokenPipeError, ConnectionResetError):  # refused before the body was whole: the answer is there
                 connection.request(
                     method, path, body=body, headers={**sent, "Connection": "close"}, encode_chunked="Transfer-Encoding" in sent
