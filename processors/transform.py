@@ -1,32 +1,26 @@
-"""What a picture shall become: the query string of an address, read strictly, and its one canonical text.
-
-A query says each thing once, in names and values of this grammar; anything else is refused with what would have been right.
-Cache busters and trackers are dropped, the names of signed addresses are left to others.
-"""
+"""What a picture shall become: the part of a query that concerns the picture, in device pixels, with one canonical text."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, NoReturn
-from urllib.parse import unquote_to_bytes
 
-from processors.colours import COLOURS
+from processors import grammar
 from processors.errors import BadParameter
-from processors.formats import FORMATS, Kind, by_mime
+from processors.formats import FORMATS, Format, Kind, by_mime
+from processors.grammar import ASIDE, CACHED, CACHED_CHARS, Query
+from processors.quantities import MAX_SIDE_PX, refuse
 
-PIPELINE_REVISION = 1
+PIPELINE_REVISION = 2
 """Raised whenever the same transform of the same source gives other pixels: every kept rendition then gets a new name."""
 
-MAX_SIDE_PX = 8192
-MAX_NAME_CHARS = 255
 DEFAULT_QUALITY = 80
-CACHED_CHARS = 512  # of one query or Accept: what is longer is parsed each time, so that a cache has a size in bytes
-CACHED = 2048
+DATA_FORMATS = frozenset(("json", "thumbhash", "blurhash"))
+"""what is said of a picture, not made of it"""
+SAVING = "saving"
+"""``q=auto`` for a client that asks for less (Save-Data)"""
 
 
 class Fit(StrEnum):
@@ -41,43 +35,62 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """One rendition. None is what the query did not say.
+    """One rendition. None is what the query did not say; texts are in the canonical spelling of `grammar`.
 
-    *width* and *height* are device pixels: dpr is folded in. *gravity* is a compass name, ``center``, ``attention``,
-    ``entropy`` or ``XxY`` from 0x0 (top left) to 1x1. *quality* is on the JPEG scale. *bg* is rrggbb or rrggbbaa.
+    *width*, *height* and *pad* (top, right, bottom, left) are device pixels: dpr is folded in. *ratio* is the shape of the box
+    where one side or both are missing. *quality* is on the JPEG scale, *automatic* instead of it ``auto`` or ``saving``.
     *download* and *version* concern the answer, not the picture, and are not in the canonical text.
     """
 
+    crop: str | None = None
+    trim: int | None = None
+    rot: int | None = None
+    flip: str | None = None
     width: int | None = None
     height: int | None = None
+    ratio: tuple[int, int] | None = None
     fit: Fit | None = None
     gravity: str | None = None
-    quality: int | None = None
-    format: str | None = None
     up: bool | None = None
+    blur: float | None = None
+    sharp: float | None = None
+    gray: bool | None = None
+    pad: tuple[int, int, int, int] | None = None
     bg: str | None = None
+    watermark: str | None = None
+    quality: int | None = None
+    automatic: str | None = None
+    max_bytes: int | None = None
+    format: str | None = None
+    animated: bool | None = None
+    page: int | None = None
+    time: str | None = None
+    meta: str | None = None
     download: str | None = None
     version: str | None = None
     canonical: str = field(init=False, compare=False, default="")
     """the one text of everything that asks for the same: names sorted by byte, nothing percent-encoded"""
 
     def __post_init__(self) -> None:
-        up = None if self.up is None else int(self.up)
-        pairs = (
-            *(("bg", self.bg), ("fit", self.fit), ("format", self.format), ("g", self.gravity), ("h", self.height)),
-            *(("q", self.quality), ("up", up), ("w", self.width)),
-        )
-        object.__setattr__(self, "canonical", "&".join(f"{name}={value}" for name, value in pairs if value is not None))
+        object.__setattr__(self, "canonical", Query.of(_said(self)).text)
+
+    @classmethod
+    def of(cls, query: Query) -> Transform:
+        """The transform that *query* asks for, presets expanded and client hints resolved; raises BadParameter.
+
+        Where several parameters do not go together, or a side is too large in device pixels.
+        """
+        return _transform(query)
 
     @classmethod
     def parse(cls, query: str) -> Transform:
-        """The transform of a raw query string; raises BadParameter with *param*, *allowed* and, if one is like it, *nearest*."""
-        return _kept(query) if len(query) <= CACHED_CHARS else _parsed(query)
+        """The transform of a raw query string without presets; raises BadParameter."""
+        return _transform(grammar.read(query))
 
     @classmethod
     def restore(cls, canonical: str) -> Transform:
-        """The transform of a canonical text that we made, `settled` formats included."""
-        return _parsed(canonical, _SETTLED_FORMATS)
+        """The transform of a canonical text that we made, `settled` formats and watermarks included."""
+        return _transform(Query(tuple(_pair(text) for text in canonical.split("&") if text)))
 
     @property
     def is_identity(self) -> bool:
@@ -85,272 +98,237 @@ class Transform:
         return not self.canonical
 
     @property
+    def is_data(self) -> bool:
+        """Whether what is asked for is something said of the picture, and no picture."""
+        return self.format in DATA_FORMATS
+
+    @property
     def varies(self) -> bool:
         """Whether the answer depends on Accept."""
         return self.format == "auto"
 
-    def settled(self, source_mime: str, accept: str = "") -> Transform:
+    @property
+    def crops(self) -> bool:
+        """Whether the stored focal point of a picture makes a difference."""
+        has_box = self.ratio is not None or (self.width is not None and self.height is not None)
+        return has_box and self.gravity in (None, "focal") and self._fit is Fit.COVER
+
+    @property
+    def _fit(self) -> Fit | None:
+        # A shape that is asked for is cut out, unless the query says how else it is met.
+        return Fit.COVER if self.fit is None and self.ratio is not None else self.fit
+
+    def settled(self, source_mime: str, accept: str = "", focal: str | None = None) -> Transform:
         """The same rendition with its format decided, and without what makes no difference, so that it has one name.
 
-        What only a look into the file tells is left to the renderer: ``small`` is AVIF, or WebP where AVIF would take too
-        long, ``plain`` is JPEG, PNG for a picture with alpha, GIF for an animation.
+        *focal* is the stored point of the picture, as ``XxY``. What only a look into the file tells is left to the renderer:
+        ``small`` is AVIF, or WebP where AVIF would take too long, ``plain`` is JPEG, PNG for a picture with alpha, GIF for an
+        animation.
         """
         bare = self if self.download is None and self.version is None else replace(self, download=None, version=None)
-        return _settled(bare, source_mime, _accepted(accept[:CACHED_CHARS]) if self.format == "auto" else ())
+        accepted = _accepted(accept[:CACHED_CHARS]) if self.format == "auto" else ()
+        return _settled(bare, source_mime, accepted, focal if self.crops else None)
 
 
-# -- the grammar ----------------------------------------------------------------------------------------------------------
-
-_ALIASES = {
-    **{"w": "w", "width": "w", "h": "h", "height": "h", "dpr": "dpr", "dppx": "dpr", "fit": "fit", "up": "up", "enlarge": "up"},
-    **{"g": "g", "gravity": "g", "position": "g", "q": "q", "quality": "q", "bg": "bg", "v": "v", "dl": "dl", "download": "dl"},
-    **{"format": "format", "f": "format", "fm": "format", "output": "format", "auto": "format"},
-    **{"exp": "exp", "kid": "kid", "any": "any", "s": "s"},
-}
-_SIGNING = frozenset(("exp", "kid", "any", "s"))
-_IGNORED = frozenset(("t", "ts", "_", "cb", "nocache", "ref", "fbclid", "gclid"))
-
-_FITS = {
-    **{str(fit): fit for fit in Fit},
-    **dict.fromkeys(("scale-down", "contain", "clip", "max", "limit"), Fit.INSIDE),
-    **dict.fromkeys(("scale", "squeeze", "force"), Fit.STRETCH),
-    **{"crop": Fit.COVER, "letterbox": Fit.PAD},
-}
-_FORMATS = {name: name for name in ("source", "auto", "jpg", "png", "webp", "avif", "gif")} | {"jpeg": "jpg"}
-_SETTLED_FORMATS = _FORMATS | {"small": "small", "plain": "plain"}
-_QUALITIES = {"low": 50, "medium": 70, "high": 85, "best": 95}
-_GRAVITIES = {
-    **{name: name for name in ("center", "attention", "entropy", "top", "right", "bottom", "left")},
-    **{name: name for name in ("top-left", "top-right", "bottom-left", "bottom-right")},
-    **{"centre": "center", "auto": "attention", "smart": "attention"},
-    **{"n": "top", "e": "right", "s": "bottom", "w": "left"},
-    **{"ne": "top-right", "nw": "top-left", "se": "bottom-right", "sw": "bottom-left"},
-    **{"north": "top", "east": "right", "south": "bottom", "west": "left"},
-    **{"northeast": "top-right", "northwest": "top-left", "southeast": "bottom-right", "southwest": "bottom-left"},
-}
-_SWITCH = {"0": False, "1": True}
-
-_WHOLE = re.compile(r"0{0,8}(\d{1,4})", re.ASCII)
-_RATIO = re.compile(r"0{0,8}(\d)(?:\.(\d{1,2})0{0,8})?", re.ASCII)
-_POINT = re.compile(r"(0{0,8}1?)(?:\.(\d{1,4})0{0,8})?x(0{0,8}1?)(?:\.(\d{1,4})0{0,8})?", re.ASCII)
-_HEX = re.compile(r"[0-9a-f]{3}|[0-9a-f]{6}|[0-9a-f]{8}")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,23}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# -- from a query and back ------------------------------------------------------------------------------------------------
 
 
-def _parsed(query: str, formats: dict[str, str] = _FORMATS) -> Transform:
-    said: dict[str, tuple[str, str]] = {}
-    for given, value in _pairs(query):
-        name = _ALIASES.get(given)
-        if name is None:
-            if given in _IGNORED or given.startswith("utm_"):
-                continue
-            _unknown(given)
-        if name in said:
-            raise BadParameter(f"{name} is given more than once", param=name, allowed="one value")
-        said[name] = given, value
-    read: dict[str, Any] = {}
-    for name, (given, value) in said.items():
-        if name == "format":
-            read["format"] = _format(given, value, formats)
-        elif name == "dpr":
-            continue
-        elif name not in _SIGNING:
-            field_name, reader = _READERS[name]
-            read[field_name] = reader(given, value)
-    if "dpr" in said:
-        hundredths = _ratio(*said["dpr"])
-        for name, side in (("w", "width"), ("h", "height")):
-            if side in read:
-                read[side] = _device_px(read[side], hundredths, said[name][0])
-    return Transform(**read)
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
 
 
-_kept = lru_cache(CACHED)(_parsed)
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
 
 
-def _pairs(query: str) -> Iterator[tuple[str, str]]:
-    for pair in query.split("&"):
-        if pair:
-            name, _, value = pair.partition("=")
-            yield _decoded(name), _decoded(value)
+def _decimal(text: str | None) -> float | None:
+    return None if text is None else float(text)
 
 
-def _decoded(text: str) -> str:
-    # As forms write it: + is a space, %XX a byte of UTF-8.
-    if text.isascii() and "%" not in text and "+" not in text:
-        return text
-    if _BAD_ESCAPE.search(text):
-        raise BadParameter("a % in the query is not followed by two hexadecimal digits", allowed="percent-encoded UTF-8")
-    try:
-        return unquote_to_bytes(text.replace("+", " ")).decode()
-    except UnicodeError:
-        raise BadParameter("the query is not UTF-8", allowed="percent-encoded UTF-8") from None
+def _switch(text: str | None) -> bool | None:
+    return None if text is None else text == "1"
 
 
-def _unknown(given: str) -> NoReturn:
-    known = sorted(_ALIASES)
-    near = difflib.get_close_matches(given[:24].lower(), known, n=1)
-    members: dict[str, Any] = {"param": given} if _PLAIN_NAME.fullmatch(given) else {}
-    if near:
-        members["nearest"] = near[0]
-    raise BadParameter("a parameter has a name that is not known", allowed=known, **members)
+_LATER = frozenset(
+    (
+        "crop",
+        "trim",
+        "rot",
+        "flip",
+        "ar",
+        "blur",
+        "sharp",
+        "gray",
+        "pad",
+        "wm",
+        "max",
+        "anim",
+        "page",
+        "time",
+        "meta",
+        "preset",
+        "explain",
+    )
+)
 
 
-def _refuse(given: str, allowed: str, detail: str = "") -> NoReturn:
-    raise BadParameter(detail or f"{given} may be {allowed}", param=given, allowed=allowed)
+@lru_cache(CACHED)
+def _transform(query: Query) -> Transform:
+    if later := query.names & _LATER | ({"format"} if query.get("format") in DATA_FORMATS else set()):
+        raise BadParameter("this is not understood yet", param=min(later))
+    said = dict(query.pairs)
+    unhinted = {name: None if said.get(name) == "auto" else said.get(name) for name in ("w", "dpr")}
+    hundredths = round(float(unhinted["dpr"] or 1) * 100)
+    transform = Transform(
+        crop=None if said.get("crop") == "0.0,0,1,1" else said.get("crop"),
+        trim=_number(said.get("trim")),
+        rot=_number(said.get("rot")),
+        flip=said.get("flip"),
+        width=_device_px("w", unhinted["w"], hundredths),
+        height=_device_px("h", said.get("h"), hundredths),
+        ratio=_ratio(said.get("ar")),
+        fit=Fit(said["fit"]) if "fit" in said else None,
+        gravity=said.get("g"),
+        up=_switch(said.get("up")),
+        blur=_decimal(said.get("blur")),
+        sharp=_decimal(said.get("sharp")),
+        gray=_switch(said.get("gray")),
+        pad=_border(said.get("pad"), hundredths),
+        bg=said.get("bg"),
+        watermark=said.get("wm"),
+        quality=None if said.get("q") in ("auto", SAVING) else _number(said.get("q")),
+        automatic=said.get("q") if said.get("q") in ("auto", SAVING) else None,
+        max_bytes=_number(said.get("max")),
+        format=said.get("format"),
+        animated=_switch(said.get("anim")),
+        page=_number(said.get("page")),
+        time=said.get("time"),
+        meta=said.get("meta"),
+        download=said.get("dl"),
+        version=said.get("v"),
+    )
+    if transform.is_data and (more := query.names - ASIDE - {"format"}):
+        raise BadParameter(
+            f"format={transform.format} tells of the picture as it is stored: nothing else goes with it",
+            param=min(more),
+            allowed="format alone",
+        )
+    if transform.ratio is not None and transform.width is not None and transform.height is not None:
+        refuse("ar", "said with w or with h, not with both")
+    return transform
 
 
-def _side(given: str, value: str) -> int:
-    match = _WHOLE.fullmatch(value)
-    if match is None or not 1 <= (side := int(match[1])) <= MAX_SIDE_PX:
-        _refuse(given, f"1 to {MAX_SIDE_PX}")
-    return side
-
-
-def _ratio(given: str, value: str) -> int:
-    match = _RATIO.fullmatch(value)
-    hundredths = 0 if match is None else int(match[1]) * 100 + int((match[2] or "").ljust(2, "0"))
-    if not 100 <= hundredths <= 400:
-        _refuse(given, "1 to 4, with at most two decimals")
-    return hundredths
-
-
-def _device_px(side: int, hundredths: int, given: str) -> int:
-    pixels = (side * hundredths + 50) // 100
+def _device_px(name: str, side: str | None, hundredths: int) -> int | None:
+    if side is None:
+        return None
+    pixels = (int(side) * hundredths + 50) // 100
     if pixels > MAX_SIDE_PX:
-        _refuse(given, f"1 to {MAX_SIDE_PX} after dpr is multiplied in")
+        refuse(name, f"1 to {MAX_SIDE_PX} after dpr is multiplied in")
     return pixels
 
 
-def _fit(given: str, value: str) -> Fit:
-    fit = _FITS.get(value.lower())
-    if fit is None:
-        allowed = ", ".join(Fit)
-        if value.lower() == "fill":
-            _refuse(given, allowed, "fill means stretch (CSS), pad (imgix) or cover (Cloudinary): say stretch, pad or cover")
-        _refuse(given, allowed)
-    return fit
-
-
-def _gravity(given: str, value: str) -> str:
-    text = value.lower()
-    name = _GRAVITIES.get(text)
-    if name is not None:
-        return name
-    match = _POINT.fullmatch(text)
-    if match is not None:
-        x, y = _fraction(match[1], match[2]), _fraction(match[3], match[4])
-        if x is not None and y is not None:
-            return f"{x}x{y}"
-    _refuse(given, "center, top, top-right and so on, attention, entropy, or XxY with both from 0 to 1")
-
-
-def _fraction(whole: str, decimals: str | None) -> str | None:
-    # The canonical text of a number from 0 to 1, None for any other.
-    rest = (decimals or "").rstrip("0")
-    if whole.endswith("1"):
-        return None if rest else "1"
-    if not whole and decimals is None:
+def _ratio(text: str | None) -> tuple[int, int] | None:
+    if text is None:
         return None
-    return f"0.{rest}" if rest else "0"
+    width, _, height = text.partition(":")
+    return int(width), int(height)
 
 
-def _quality(given: str, value: str) -> int:
-    word = _QUALITIES.get(value.lower())
-    if word is not None:
-        return word
-    match = _WHOLE.fullmatch(value)
-    if match is None or not 1 <= (quality := int(match[1])) <= 100:
-        _refuse(given, "1 to 100, or low, medium, high, best")
-    return quality
+def _border(text: str | None, hundredths: int) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    sides = [(int(side) * hundredths + 50) // 100 for side in text.split(",")]
+    top, right, bottom, left = sides * 4 if len(sides) == 1 else sides
+    return top, right, bottom, left
 
 
-def _format(given: str, value: str, formats: dict[str, str]) -> str:
-    text = value.lower()
-    if given == "auto":  # the spelling auto=format
-        if text != "format":
-            _refuse(given, "format")
-        return "auto"
-    name = formats.get(text)
-    if name is None:
-        _refuse(given, "source, auto, jpg, png, webp, avif, gif")
-    return name
-
-
-def _switch(given: str, value: str) -> bool:
-    switch = _SWITCH.get(value)
-    if switch is None:
-        _refuse(given, "0 or 1")
-    return switch
-
-
-def _colour(given: str, value: str) -> str:
-    text = value.lower()
-    text = COLOURS.get(text, text)
-    if not _HEX.fullmatch(text):
-        _refuse(given, "rrggbb, rrggbbaa, rgb, or a colour name of CSS")
-    if len(text) == 3:
-        text = "".join(digit * 2 for digit in text)
-    return text[:6] if text[6:] == "ff" else text
-
-
-def _download(given: str, value: str) -> str:
-    if len(value) > MAX_NAME_CHARS or _CONTROL.search(value):
-        _refuse(given, f"a file name of at most {MAX_NAME_CHARS} characters")
-    return value
-
-
-def _version(given: str, value: str) -> str:
-    return value
-
-
-_READERS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
-    "w": ("width", _side),
-    "h": ("height", _side),
-    "fit": ("fit", _fit),
-    "g": ("gravity", _gravity),
-    "q": ("quality", _quality),
-    "up": ("up", _switch),
-    "bg": ("bg", _colour),
-    "dl": ("download", _download),
-    "v": ("version", _version),
-}
+def _said(transform: Transform) -> dict[str, str]:
+    pad = transform.pad
+    values: dict[str, object] = {
+        "anim": None if transform.animated is None else int(transform.animated),
+        "ar": None if transform.ratio is None else "{}:{}".format(*transform.ratio),
+        "bg": transform.bg,
+        "blur": None if transform.blur is None else f"{transform.blur:g}",
+        "crop": transform.crop,
+        "fit": transform.fit,
+        "flip": transform.flip,
+        "format": transform.format,
+        "g": transform.gravity,
+        "gray": None if transform.gray is None else int(transform.gray),
+        "h": transform.height,
+        "max": transform.max_bytes,
+        "meta": transform.meta,
+        "pad": None if pad is None else pad[0] if len(set(pad)) == 1 else ",".join(map(str, pad)),
+        "page": transform.page,
+        "q": transform.automatic or transform.quality,
+        "rot": transform.rot,
+        "sharp": None if transform.sharp is None else f"{transform.sharp:g}",
+        "time": transform.time,
+        "trim": transform.trim,
+        "up": None if transform.up is None else int(transform.up),
+        "w": transform.width,
+        "wm": transform.watermark,
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 # -- settling -------------------------------------------------------------------------------------------------------------
 
 _LOSSLESS = frozenset(("png", "gif"))
+_ANIMATING = frozenset(("gif", "webp", "plain", "avif"))
 _PLACES = frozenset(("attention", "entropy"))  # gravities that look for a place in the picture: only a crop has a choice
 
 
 @lru_cache(CACHED)
-def _settled(transform: Transform, source_mime: str, accepted: tuple[tuple[str, float], ...]) -> Transform:
-    boxed = transform.width is not None and transform.height is not None
-    sized = transform.width is not None or transform.height is not None
-    fit = transform.fit if boxed and transform.fit is not Fit.INSIDE else None
-    gravity = transform.gravity if fit in (Fit.COVER, Fit.PAD) and transform.gravity != "center" else None
-    if fit is Fit.PAD and gravity in _PLACES:
-        gravity = None
-    name = _own(source_mime) if transform.format in (None, "source") else transform.format
-    if name == "auto":
-        name = _negotiated(source_mime, dict(accepted))
-    quality = None if transform.quality == DEFAULT_QUALITY or name in _LOSSLESS else transform.quality
-    return replace(transform, fit=fit, gravity=gravity, format=name, quality=quality, up=True if sized and transform.up else None)
-
-
-def _own(source_mime: str) -> str:
+def _settled(transform: Transform, source_mime: str, accepted: tuple[tuple[str, float], ...], focal: str | None) -> Transform:
+    if transform.is_data:
+        return Transform(format=transform.format)
     source = by_mime(source_mime)
+    is_film = source is not None and source.kind is Kind.VIDEO
+    has_box = transform.ratio is not None or (transform.width is not None and transform.height is not None)
+    sized = transform.width is not None or transform.height is not None
+    fit = transform._fit if has_box and transform._fit is not Fit.INSIDE else None
+    name = _own(source) if transform.format in (None, "source") else transform.format
+    if name == "auto":
+        name = _negotiated(source, dict(accepted))
+    quality = None if transform.quality == DEFAULT_QUALITY or name in _LOSSLESS else transform.quality
+    return replace(
+        transform,
+        fit=fit,
+        gravity=_placed(transform.gravity, fit, focal),
+        format=name,
+        quality=quality,
+        automatic=None if name in _LOSSLESS else transform.automatic,
+        up=True if sized and transform.up else None,
+        rot=transform.rot or None,
+        gray=transform.gray or None,
+        pad=transform.pad if any(transform.pad or ()) else None,
+        animated=False if transform.animated is False and name in _ANIMATING else None,
+        page=None if is_film or transform.page == 1 else transform.page,
+        time=None if not is_film or transform.time == "auto" else transform.time,
+        meta=None if transform.meta == "copyright" else transform.meta,
+    )
+
+
+def _placed(gravity: str | None, fit: Fit | None, focal: str | None) -> str | None:
+    if fit not in (Fit.COVER, Fit.PAD) or (fit is Fit.PAD and gravity in _PLACES):
+        return None
+    if gravity in (None, "focal"):
+        gravity = focal if fit is Fit.COVER else None
+    return None if gravity == "center" else gravity
+
+
+def _own(source: Format | None) -> str:
     if source is not None and (source.name == "jpeg" or source.kind is Kind.VIDEO):
         return "jpg"
     return source.name if source is not None and source.shown and source.encodes else "plain"
 
 
-def _negotiated(source_mime: str, accepted: dict[str, float]) -> str:
+def _negotiated(source: Format | None, accepted: dict[str, float]) -> str:
     # Only a type that is named counts as wanted: browsers send */* and image/* also where they cannot show AVIF or WebP.
     # An animation stays one in WebP and not in AVIF, and a GIF or WebP may be one.
-    own = _own(source_mime)
+    own = _own(source)
     mime = FORMATS["jpeg" if own == "jpg" else own].mime if own != "plain" else "image/jpeg"
     wish = accepted.get(mime, accepted.get("image/*", accepted.get("*/*", 0.0)))
     names = ("webp",) if own in ("gif", "webp") else ("avif", "webp")

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 SIGNATURE_BYTES = 24
 LEEWAY_S = 30
-CONTROL_NAMES = frozenset({"s", "exp", "kid", "any"})
 
 
 def string_to_sign(key: str, parameters: Mapping[str, str]) -> str:

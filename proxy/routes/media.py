@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from processors import grammar
+from processors.grammar import Query
 from processors.transform import Transform
 from proxy import keys, responses
 from proxy.assets import Assets
@@ -21,7 +22,7 @@ from proxy.keys import Key
 from proxy.responses import Terms
 from proxy.routes import targets
 from proxy.settings import DeliveryMode, ReadAccess, TransformAccess
-from proxy.signing import CONTROL_NAMES, Signatures
+from proxy.signing import Signatures
 
 PREFIX = "/api/media/"
 
@@ -40,9 +41,9 @@ class Gate:
         """Whether everybody may have everything."""
         return self.reads is ReadAccess.PUBLIC and self.transforms is TransformAccess.OPEN
 
-    def admit(self, authorization: list[str], query: str, key: Key, transform: Transform) -> Terms:
+    def admit(self, authorization: list[str], query: Query, key: Key, transform: Transform) -> Terms:
         """The terms of the answer; raises Unauthorized, Forbidden, NotFound. A wrong signature is never overlooked."""
-        signed_until = self._signed_until(query, key, transform)
+        signed_until = self._signed_until(query, key)
         private = self.reads is not ReadAccess.PUBLIC and signed_until is None
         if private:
             require(self.tokens.bearer(authorization), Action.READ, key)
@@ -57,15 +58,10 @@ class Gate:
             download=transform.download,
         )
 
-    def _signed_until(self, query: str, key: Key, transform: Transform) -> int | None:
-        if "s=" not in query:
+    def _signed_until(self, query: Query, key: Key) -> int | None:
+        if "s" not in query:
             return None
-        given = dict(parse_qsl(query, keep_blank_values=True))
-        if "s" not in given:
-            return None
-        parameters = dict(parse_qsl(transform.canonical, keep_blank_values=True))
-        parameters |= {name: given[name] for name in given.keys() & CONTROL_NAMES}
-        parameters |= {name: value for name, value in (("dl", transform.download), ("v", transform.version)) if value is not None}
+        parameters = dict(query.pairs)
         verdict = self.signatures.verify(key, parameters)
         if verdict == "expired":
             raise ExpiredAddress
@@ -100,8 +96,9 @@ class MediaRoutes:
         """The object, or what the query makes of it."""
         path, query = targets.split(request, PREFIX)
         key = keys.from_target(path)
-        transform = Transform.parse(query)
-        terms = self._gate.admit(request.headers.getall("Authorization", []), query, key, transform)
+        said = grammar.read(query)
+        transform = Transform.of(said)
+        terms = self._gate.admit(request.headers.getall("Authorization", []), said, key, transform)
         wanted = responses.wanted(request)
         try:
             if transform.is_identity:
