@@ -114,6 +114,8 @@ def stripped(image: pyvips.Image, rights: bytes | None) -> pyvips.Image:
     try:
         for name in [name for name in bare.get_fields() if name.startswith("exif")]:
             bare.remove(name)  # of the rest the savers keep nothing
+        if bare.get_typeof("orientation"):
+            bare.remove("orientation")  # the pixels are turned already, and AVIF would be turned once more (its irot)
     except UnicodeDecodeError:  # a text chunk of a PNG whose name is not UTF-8: only the pixels go on
         bare = pyvips.Image.new_from_memory(image.write_to_memory(), image.width, image.height, image.bands, "uchar")
         bare = bare.copy(interpretation=image.interpretation)

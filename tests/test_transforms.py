@@ -109,6 +109,15 @@ def test_auto_gives_what_the_reader_can_show_and_says_that_it_varies(
     assert (same.status, same.headers["Vary"], same.headers["ETag"]) == (304, "Accept", answer.headers["ETag"])
 
 
+@pytest.mark.parametrize("format", ["avif", "webp", "jpg", "png"])
+def test_a_rendition_of_a_turned_photo_is_upright_and_says_nothing_of_turning(studio: RunningServer, format: str) -> None:
+    path = media(studio.client("me").stored(pictures.jpeg(80, 60, orientation=6))["key"])
+    answer = studio.client().get(f"{path}?w=40&format={format}")
+    with Image.open(io.BytesIO(answer.body)) as image:
+        assert image.size == (40, 30)
+        assert image.getexif().get(pictures.ORIENTATION_TAG, 1) == 1
+
+
 def test_an_animation_stays_one(studio: RunningServer) -> None:
     path = media(studio.client("me").stored(pictures.gif(80, 60, frames=4))["key"])
     for query in ("w=40", "w=40&format=webp"):
