@@ -125,11 +125,21 @@ class Pool:
     """Looks into pictures and renders them in *workers* processes.
 
     At most *queue_length* callers wait for a worker or for memory, each for *queue_wait_s* (seconds); the others are told
-    Busy. Closing ends every worker at once.
+    Busy. Closing ends every worker at once. Where the system lets us, workers read no files but those in the folders
+    *readable*; None leaves them all.
     """
 
-    def __init__(self, limits: Limits, workers: int, queue_length: int, queue_wait_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        workers: int,
+        queue_length: int,
+        queue_wait_s: float = 2.0,
+        *,
+        readable: tuple[Path, ...] | None = None,
+    ) -> None:
         self._limits = limits
+        self._readable = None if readable is None else [str(folder.resolve()) for folder in readable]
         self._count = workers
         self._queue_length = queue_length
         self._queue_wait_s = queue_wait_s
@@ -176,7 +186,7 @@ class Pool:
         return self._reserved
 
     async def capabilities(self) -> dict[str, Any]:
-        """libvips' version, what is read and written, and the largest picture per format that the budget admits, in megapixels.
+        """libvips' version, what is read and written, the largest picture per format in megapixels, how workers are confined.
 
         Raises Busy if no worker comes up.
         """
@@ -345,7 +355,7 @@ class Pool:
         self._workers.add(worker)
         try:
             async with asyncio.timeout(START_S):
-                answer, _ = await worker.ask(asdict(self._limits))
+                answer, _ = await worker.ask({"limits": asdict(self._limits), "readable": self._readable})
             if "hello" not in answer:
                 log.error("a worker process cannot work: %s", answer.get("failed"))
                 return False

@@ -19,13 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from processors import confinement
 from processors.errors import MediaError
 from processors.values import Limits, Rendered
 
 PR_SET_PDEATHSIG = 1
 PIPE_BYTES = 1 << 20
 GRACE_S = 5.0
-ROOM_BYTES = 512 << 20
 RETIRE_BYTES = 160 << 20
 """A worker that holds more than this after a job is replaced: fragments of large pictures, which no free gives back."""
 
@@ -44,7 +44,7 @@ def main() -> None:
     start = _read(requests)
     if start is None:
         return
-    limits = Limits(**start)
+    limits = Limits(**start["limits"])
     try:
         from processors import image  # noqa: PLC0415 - what fails here is to be told, not printed
 
@@ -53,7 +53,7 @@ def main() -> None:
     except Exception as error:
         _write(answers, {"failed": f"{type(error).__name__}: {error}"})
         return
-    _bound(limits)
+    hello["confined"] = confinement.confine(limits, start["readable"])
     _write(answers, {"hello": hello})
     while (request := _read(requests)) is not None:
         _serve(request, limits, requests, answers)
@@ -107,15 +107,6 @@ def _write(stream: BinaryIO, answer: dict[str, Any], data: bytes = b"") -> None:
     if data:
         stream.write(data)
     stream.flush()
-
-
-def _bound(limits: Limits) -> None:
-    # A last wall behind the estimates: allocations beyond it fail, and no memory image of other people's pictures is written.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + 2 * limits.budget_bytes + ROOM_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _idle_bytes() -> int:

@@ -114,7 +114,13 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             stores.opened(settings, thumbnails, catalogue, partial(service_token, tokens), metrics, spool)
         )
         pool = await stack.enter_async_context(
-            Pool(limits, settings.render_workers, settings.render_queue, settings.media_render_wait)
+            Pool(
+                limits,
+                settings.render_workers,
+                settings.render_queue,
+                settings.media_render_wait,
+                readable=(data / "media", data / "thumbnails", spool),
+            )
         )
         renderer = PoolRenderer(pool, spool, settings.render_workers + settings.render_queue)
         delivery = Delivery(kept.media, kept.variants, renderer, settings.media_cache_bytes, metrics)
