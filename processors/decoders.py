@@ -89,6 +89,11 @@ class Source:
         return next((shrink for shrink in self.shrinks if shrink <= room), 1)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as stored."""
+        return self.width, self.height
+
+    @property
     def shown_size(self) -> tuple[int, int]:
         """Width and height after orientation."""
         return (self.height, self.width) if self.turn >= 5 else (self.width, self.height)

@@ -17,13 +17,14 @@ from processors.decoders import Source, translated
 from processors.encoders import Output
 from processors.errors import TooCostly
 from processors.formats import Format, Kind
-from processors.geometry import Plan, planned, unturned
+from processors.geometry import Area, Plan, as_seen, planned, unturned
 from processors.steps import CLEAR, WHITE, Colour, Step
 from processors.transform import Fit, Transform
 from processors.values import Inspected, Limits, Rendered
 
 Made = TypeVar("Made")
 ANIMATION_DROPPED = "animation-dropped"
+FILTER_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +138,17 @@ class Job:
     @property
     def estimate_bytes(self) -> int:
         """The memory that it takes at its peak, by estimate."""
-        scaled, box = self.plan.scaled[0] * self.plan.scaled[1], self.plan.box[0] * self.plan.box[1]
-        is_resized = self.plan.scaled != self.source.shown_size
-        turned = scaled * 3 if self.source.turn != 1 else 0
-        pages = box * 4 * self.frames if self.frames > 1 else 0
-        then_bytes = turned + pages + self.output.memory_bytes
+        scaled, frame = self.plan.scaled[0] * self.plan.scaled[1], self.plan.frame[0] * self.plan.frame[1]
+        is_resized = unturned(self.plan.scaled, self.plan.turn) != self.source.size
+        turned = scaled * 3 if self.plan.turn != 1 else 0
+        pages = frame * 4 * self.frames if self.frames > 1 else 0
+        then_bytes = turned + pages + self.output.memory_bytes + scaled * self._filter_bytes
         return _decoding_bytes(self.source, _shrink(self), is_resized=is_resized, then_bytes=then_bytes)
+
+    @property
+    def _filter_bytes(self) -> int:
+        # Of a pixel, where filters look at its neighbours in colours of their own.
+        return FILTER_BYTES if self.transform.blur or self.transform.sharp else 0
 
     @property
     def ground(self) -> Colour | None:
@@ -154,31 +160,48 @@ class Job:
 
 
 def rendering(path: str, transform_text: str, limits: Limits) -> Work[Rendered]:
-    """The rendition of a file; raises Unsupported (also for sound and documents), Corrupt, TooCostly."""
+    """The rendition of a file; raises Unsupported (also for sound and documents), BadParameter, Corrupt, TooCostly."""
     transform = Transform.restore(transform_text)
     source = decoders.look(path, limits)
     job = _decided(source, transform, limits)
-    admit(job.estimate_bytes, limits)
+    estimate = job.estimate_bytes
+    if transform.trim is not None:
+        estimate = max(estimate, _decoding_bytes(source, 1, is_resized=False))
+    admit(estimate, limits)
 
     def run() -> Rendered:
         with translated():
             opened = source.opened()
-        return _rendered(job if opened is source else _decided(opened, transform, limits))
+            trimmed = None if transform.trim is None else _without_border(opened, transform.trim)
+        return _rendered(job if opened is source and trimmed is None else _decided(opened, transform, limits, trimmed))
 
-    return Work(job.estimate_bytes, run)
+    return Work(estimate, run)
 
 
-def _decided(source: Source, transform: Transform, limits: Limits) -> Job:
+def _without_border(source: Source, tolerance: int) -> Area | None:
+    # What is left of the first frame, as seen, without a border that is like its top left corner; None where nothing would be.
+    colours = source.load(1, 1).crop(0, 0, 1, 1)(0, 0)
+    image = source.load(1, 1)  # anew: it is read once, from top to bottom
+    if source.alpha and not colours[-1]:
+        image, colours = image[-1], colours[-1:]
+    elif source.alpha:
+        image, colours = image[:-1], colours[:-1]
+    scale = 257 if image.format == "ushort" else 1
+    left, top, width, height = image.find_trim(threshold=tolerance * scale, background=colours)
+    return as_seen((left, top, width, height), (image.width, image.height), source.turn) if width and height else None
+
+
+def _decided(source: Source, transform: Transform, limits: Limits, trimmed: Area | None = None) -> Job:
     frames, is_cut = _frames(source, limits)
-    plan = planned(source.shown_size, transform, limits.max_side_px)
+    plan = planned(source.size, source.turn, transform, limits.max_side_px, trimmed)
     output = encoders.output(
         transform.format or "plain",
         transform.quality,
-        animated=source.frames > 1,
+        animated=source.frames > 1 and transform.animated is not False,
         alpha=_stays_clear(source, transform),
-        pixels=plan.box[0] * plan.box[1],
+        pixels=plan.frame[0] * plan.frame[1],
     )
-    if not output.format.animates:
+    if not output.format.animates or transform.animated is False:
         frames, is_cut = 1, False
     return Job(source, transform, plan, output, frames, (ANIMATION_DROPPED,) if is_cut else ())
 
@@ -188,14 +211,14 @@ def _rendered(job: Job) -> Rendered:
         strip = job.source.load(_shrink(job), job.frames)
         image = _one(strip, job) if job.frames == 1 else _all(strip, job)
         data = job.output.encode(encoders.stripped(image, job.source.rights))
-    return Rendered(data, job.output.format.mime, *job.plan.box, job.degraded)
+    return Rendered(data, job.output.format.mime, *job.plan.frame, job.degraded)
 
 
 def _stays_clear(source: Source, transform: Transform) -> bool:
     # Whether transparency may be left in the rendition, for a format that is yet to be chosen.
     if transform.bg is None:
         return source.alpha
-    return len(transform.bg) == 8 and (source.alpha or transform.fit is Fit.PAD)
+    return len(transform.bg) == 8 and (source.alpha or transform.fit is Fit.PAD or transform.pad is not None)
 
 
 def _over_white(colour: Colour) -> Colour:
@@ -205,27 +228,33 @@ def _over_white(colour: Colour) -> Colour:
 
 def _shrink(job: Job) -> int:
     # Shrink-on-load is a plain average: at least a factor of two is left for the good filter (as vips_thumbnail does).
-    width, height = unturned(job.plan.scaled, job.source.turn)
-    return job.source.shrink(min(job.source.width / width, job.source.height / height) / 2)
+    width, height = unturned(job.plan.scaled, job.plan.turn)
+    return job.source.shrink(min(job.plan.area[2] / width, job.plan.area[3] / height) / 2)
 
 
 def _row(job: Job) -> tuple[Step, ...]:
-    turn = job.source.turn
-    return (
-        steps.resized(unturned(job.plan.scaled, turn)),
+    plan, transform = job.plan, job.transform
+    row: list[Step] = [
+        steps.part(plan.area, job.source.size),
+        steps.resized(unturned(plan.scaled, plan.turn)),
         steps.in_srgb,
-        steps.upright(turn),
-        steps.over(job.ground),
-        _placed(job),
-    )
-
-
-def _placed(job: Job) -> Step:
-    if job.plan.box == job.plan.scaled:
-        return lambda image: image
-    if job.transform.fit is Fit.PAD:
-        return steps.padded(job.plan.box, job.transform.gravity, job.ground or CLEAR)
-    return steps.cropped(job.plan.box, job.transform.gravity)
+        steps.upright(plan.turn),
+    ]
+    is_padded = transform.fit is Fit.PAD
+    if plan.box != plan.scaled and not is_padded:
+        row.append(steps.cropped(plan.box, plan.gravity))
+    if transform.gray:
+        row.append(steps.grey)
+    if transform.blur is not None:
+        row.append(steps.blurred(transform.blur))
+    if transform.sharp is not None:
+        row.append(steps.sharpened(transform.sharp))
+    row.append(steps.over(job.ground))
+    if is_padded:
+        row.append(steps.padded(plan.box, plan.gravity, job.ground or CLEAR))
+    if transform.pad is not None:
+        row.append(steps.framed(transform.pad, job.ground or CLEAR))
+    return tuple(row)
 
 
 def _one(image: pyvips.Image, job: Job) -> pyvips.Image:
@@ -245,7 +274,7 @@ def _all(strip: pyvips.Image, job: Job) -> pyvips.Image:
             page = step(page)
         pages.append(page.copy_memory())
     joined = pyvips.Image.arrayjoin(pages, across=1).copy()
-    joined.set_type(pyvips.GValue.gint_type, "page-height", job.plan.box[1])
+    joined.set_type(pyvips.GValue.gint_type, "page-height", job.plan.frame[1])
     for name, kind in (("delay", pyvips.GValue.array_int_type), ("loop", pyvips.GValue.gint_type)):
         if strip.get_typeof(name):
             joined.set_type(kind, name, strip.get(name))

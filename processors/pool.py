@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from processors.errors import Busy, Corrupt, MediaError, TooCostly, Unsupported
+from processors.errors import BadParameter, Busy, Corrupt, MediaError, TooCostly, Unsupported
 from processors.transform import Transform
 from processors.values import Inspected, Limits, Rendered
 
@@ -31,7 +31,7 @@ MAX_WORDS_BYTES = 1 << 16
 MAX_RENDITION_BYTES = 256 << 20
 PIPE_BYTES = 1 << 20
 BACKOFF_S = (0.0, 0.5, 2.0, 10.0)
-REFUSALS: dict[str, type[MediaError]] = {kind.__name__: kind for kind in (Unsupported, Corrupt, TooCostly)}
+REFUSALS: dict[str, type[MediaError]] = {kind.__name__: kind for kind in (BadParameter, Unsupported, Corrupt, TooCostly)}
 # The first words that a worker executes: its modules are ours, whatever the current folder is.
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from processors.worker import main; main()"
 

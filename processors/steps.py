@@ -6,13 +6,27 @@ from collections.abc import Callable
 
 import pyvips
 
-from processors.geometry import SEEKING, TURNS, Size, corner
+from processors.geometry import SEEKING, TURNS, Area, Size, corner
 
 Step = Callable[[pyvips.Image], pyvips.Image]
 Colour = tuple[int, ...]
 """Red, green, blue, and for a colour that is not opaque its alpha"""
 WHITE: Colour = (255, 255, 255)
 CLEAR: Colour = (0, 0, 0, 0)
+
+
+def part(area: Area, of: Size) -> Step:
+    """Cut *area* out of a picture that is *of* that size; it may have been loaded at a part of it."""
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        if area == (0, 0, *of):
+            return image
+        across, down = image.width / of[0], image.height / of[1]
+        left, top = min(round(area[0] * across), image.width - 1), min(round(area[1] * down), image.height - 1)
+        width, height = max(1, round(area[2] * across)), max(1, round(area[3] * down))
+        return image.crop(left, top, min(width, image.width - left), min(height, image.height - top))
+
+    return step
 
 
 def resized(size: Size) -> Step:
@@ -41,6 +55,32 @@ def in_srgb(image: pyvips.Image) -> pyvips.Image:
             image.remove("icc-profile-data")
     is_grey = image.interpretation in ("b-w", "grey16")
     return image.colourspace("b-w" if is_grey else "srgb").cast("uchar")
+
+
+def grey(image: pyvips.Image) -> pyvips.Image:
+    """The picture without its colours."""
+    return image.colourspace("b-w")
+
+
+def blurred(sigma: float) -> Step:
+    """Blur the picture by a Gaussian of *sigma* pixels; what is seen through does not bleed into what is seen."""
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        if not image.hasalpha():
+            return image.gaussblur(sigma)
+        return image.premultiply().gaussblur(sigma).unpremultiply().cast(image.format)
+
+    return step
+
+
+def sharpened(sigma: float) -> Step:
+    """Sharpen the brightness of the picture by an unsharp mask of *sigma* pixels."""
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        kind = image.interpretation
+        return image.sharpen(sigma=sigma).colourspace(kind).cast("uchar")
+
+    return step
 
 
 def upright(turn: int) -> Step:
@@ -77,12 +117,17 @@ def padded(box: Size, gravity: str | None, ground: Colour) -> Step:
     """Lay a frame of *ground* around the picture, so that the whole is *box*."""
 
     def step(image: pyvips.Image) -> pyvips.Image:
-        image = _coloured(image, ground)
-        if len(ground) == 4 and not image.hasalpha():
-            image = image.addalpha()
-        values = _values(ground, image)
-        left, top = corner(box, (image.width, image.height), gravity)
-        return image.embed(left, top, *box, extend="background", background=values if image.hasalpha() else values[:-1])
+        return _on(image, ground, corner(box, (image.width, image.height), gravity), box)
+
+    return step
+
+
+def framed(pad: tuple[int, int, int, int], ground: Colour) -> Step:
+    """Lay a border of *ground* around the picture: *pad* is its width at the top, right, bottom and left."""
+    top, right, bottom, left = pad
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        return _on(image, ground, (left, top), (image.width + left + right, image.height + top + bottom))
 
     return step
 
@@ -101,6 +146,15 @@ def cropped(box: Size, gravity: str | None) -> Step:
         return image.crop(*found[0], *box)
 
     return step
+
+
+def _on(image: pyvips.Image, ground: Colour, place: Size, size: Size) -> pyvips.Image:
+    # The picture at *place* on a sheet of that *size* and colour.
+    image = _coloured(image, ground)
+    if len(ground) == 4 and not image.hasalpha():
+        image = image.addalpha()
+    values = _values(ground, image)
+    return image.embed(*place, *size, extend="background", background=values if image.hasalpha() else values[:-1])
 
 
 def _coloured(image: pyvips.Image, ground: Colour) -> pyvips.Image:

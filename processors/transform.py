@@ -19,6 +19,8 @@ PIPELINE_REVISION = 3
 DEFAULT_QUALITY = 80
 DATA_FORMATS = frozenset(("json", "thumbhash", "blurhash"))
 """what is said of a picture, not made of it"""
+FOCAL = "focal-"
+"""before a point of the whole picture, in a settled transform that cuts, turns or mirrors before it looks for a place"""
 SAVING = "saving"
 """``q=auto`` for a client that asks for less (Save-Data)"""
 
@@ -150,27 +152,7 @@ def _switch(text: str | None) -> bool | None:
     return None if text is None else text == "1"
 
 
-_LATER = frozenset(
-    (
-        "crop",
-        "trim",
-        "rot",
-        "flip",
-        "ar",
-        "blur",
-        "sharp",
-        "gray",
-        "pad",
-        "wm",
-        "max",
-        "anim",
-        "page",
-        "time",
-        "meta",
-        "preset",
-        "explain",
-    )
-)
+_LATER = frozenset(("wm", "max", "page", "time", "meta", "preset", "explain"))
 
 
 @lru_cache(CACHED)
@@ -296,7 +278,7 @@ def _settled(transform: Transform, source_mime: str, accepted: tuple[tuple[str, 
     return replace(
         transform,
         fit=fit,
-        gravity=_placed(transform.gravity, fit, focal),
+        gravity=_placed(transform, fit, focal),
         format=name,
         quality=quality,
         automatic=None if name in _LOSSLESS else transform.automatic,
@@ -311,11 +293,13 @@ def _settled(transform: Transform, source_mime: str, accepted: tuple[tuple[str, 
     )
 
 
-def _placed(gravity: str | None, fit: Fit | None, focal: str | None) -> str | None:
+def _placed(transform: Transform, fit: Fit | None, focal: str | None) -> str | None:
+    gravity = transform.gravity
     if fit not in (Fit.COVER, Fit.PAD) or (fit is Fit.PAD and gravity in _PLACES):
         return None
     if gravity in (None, "focal"):
-        gravity = focal if fit is Fit.COVER else None
+        changes = transform.crop or transform.rot or transform.flip or transform.trim is not None
+        gravity = FOCAL + focal if focal is not None and changes else focal
     return None if gravity == "center" else gravity
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import structlog
 
 from processors import formats
-from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
+from processors.errors import BadParameter, Corrupt, MediaError, TooCostly, Unsupported
 from processors.formats import Kind
 from processors.transform import PIPELINE_REVISION, Transform
 from proxy import keys
@@ -183,7 +183,7 @@ class Delivery:
                     raise Unavailable("the object was overwritten at this moment", retry_after_s=1)
                 with self._metrics.rendering():
                     return await self._renderer.render(source, transform)
-        except (Corrupt, TooCostly, Unsupported) as refusal:
+        except (BadParameter, Corrupt, TooCostly, Unsupported) as refusal:
             self._refusals.set(name, refusal)
             raise
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.errors import BadParameter
+from processors.geometry import as_seen, planned, turned, unturned
 from processors.transform import Fit, Transform
 
 ALIASES = {
@@ -22,6 +23,9 @@ ALIASES = {
     "format": ["format", "f", "fm", "output"],
     "up": ["up", "enlarge"],
     "bg": ["bg"],
+    "crop": ["crop", "rect"],
+    "gray": ["gray", "grey"],
+    **{name: [name] for name in ("trim", "rot", "flip", "blur", "sharp", "pad", "anim")},
 }
 VALUES: dict[str, st.SearchStrategy[str]] = {
     "w": st.integers(1, 8192).map(str),
@@ -31,6 +35,15 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "q": st.one_of(st.integers(1, 100).map(str), st.sampled_from(["low", "medium", "HIGH", "best", "080"])),
     "format": st.sampled_from(["source", "auto", "jpg", "JPEG", "png", "webp", "avif", "gif"]),
     "up": st.sampled_from(["0", "1"]),
+    "crop": st.sampled_from(["0,0,10,10", "5,00,100,20", "0.25,0,0.5,1.0", ".1,.2,.3,.4", "0.0,0,1,1"]),
+    "trim": st.sampled_from(["auto", "0", "10", "254"]),
+    "rot": st.sampled_from(["0", "90", "180", "270"]),
+    "flip": st.sampled_from(["h", "V", "hv", "VH"]),
+    "blur": st.sampled_from(["0.3", "1.50", "100", "02"]),
+    "sharp": st.sampled_from(["0.1", "1", "10.0"]),
+    "gray": st.sampled_from(["0", "1"]),
+    "pad": st.sampled_from(["0", "10", "1,2,3,4", "5,5,5,5"]),
+    "anim": st.sampled_from(["0", "1"]),
     "bg": st.sampled_from(["fff", "FF0000", "00000080", "112233ff", "Red", "transparent", "rebeccapurple"]),
 }
 IGNORED = ["t=1", "ts=2", "_=3", "cb=x", "nocache=1", "ref=a%20b", "fbclid=x", "gclid=y", "utm_source=z", "utm_anything="]
@@ -45,6 +58,16 @@ BAD = {
     "bg": ["ff", "12345", "gggggg", "#fff", "reddish", "", "url(x)"],
     "format": ["jxl", "svg", "", "image/png", "small", "plain"],
     "auto": ["compress", "", "format,compress"],
+    "crop": ["1,2,3", "0,0,0,5", "-1,0,5,5", "0.5,0,0.6,1", "1,1,1,1,1", "a,b,c,d", "", "0.12345,0,0.1,0.1", "0,0,1e3,5"],
+    "trim": ["255", "-1", "yes", ""],
+    "rot": ["45", "360", "-90", ""],
+    "flip": ["x", "hh", ""],
+    "blur": ["0.2", "101", "1.234", "", "x", "."],
+    "sharp": ["0", "10.1", ""],
+    "gray": ["2", "yes"],
+    "pad": ["2001", "-1", "1,2", "1,2,3,4,5", "", "1.5"],
+    "ar": ["16:0", "0:9", "1:101", "16-9", "", "a:b", ":"],
+    "anim": ["2", "yes"],
     "dl": ["a%00b", "a%0d%0ab", "x" * 300],
 }
 
@@ -128,6 +151,17 @@ def test_any_text_is_a_transform_or_a_bad_parameter(query: str) -> None:
         ("bg=112233FF", "bg=112233"),
         ("q=high&fm=JPEG", "format=jpg&q=85"),
         ("w=%33%32", "w=32"),
+        ("rect=.25,0.0,0.5,1.0", "crop=0.25,0,0.5,1"),
+        ("crop=0.0,0,1.0,1", ""),
+        ("crop=05,0,10,20", "crop=5,0,10,20"),
+        ("ar=32:18&w=5", "ar=16:9&w=5"),
+        ("ar=1.50&w=5", "ar=3:2&w=5"),
+        ("pad=5&dpr=2&w=10", "pad=10&w=20"),
+        ("pad=1,1,1,1", "pad=1"),
+        ("flip=VH", "flip=hv"),
+        ("blur=02.50", "blur=2.5"),
+        ("trim=auto", "trim=10"),
+        ("grey=1", "gray=1"),
     ],
 )
 def test_the_canonical_text(query: str, canonical: str) -> None:
@@ -157,7 +191,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(query: str, neare
     assert error.members["param"] == query.partition("=")[0]
 
 
-@pytest.mark.parametrize("query", ["zzzzzz=1", "<script>=1", "=1", "x" * 3000 + "=1", "%00=1", "w%20=1", "crop=1,1,1,1"])
+@pytest.mark.parametrize("query", ["zzzzzz=1", "<script>=1", "=1", "x" * 3000 + "=1", "%00=1", "w%20=1", "cropp=1,1,1,1"])
 def test_what_a_stranger_wrote_is_not_echoed_beyond_a_plain_short_name(query: str) -> None:
     error = refused(query)
     assert len(json.dumps({"detail": error.detail, **error.members})) < 700
@@ -267,10 +301,57 @@ def test_source_stays_what_browsers_show(mime: str, format: str) -> None:
         ("w=5&h=5&fit=pad&g=smart", "w=5&h=5&fit=pad"),
         ("w=5&format=png&q=30", "w=5&format=png"),
         ("w=5&format=jpg", "w=5"),
+        ("w=5&rot=0&gray=0&pad=0&anim=1", "w=5"),
+        ("ar=1:1&w=5&fit=cover", "ar=1:1&w=5"),
+        ("w=5&h=5&fit=cover&g=focal", "w=5&h=5&fit=cover"),
     ],
 )
 def test_what_makes_no_difference_makes_no_second_rendition(longer: str, shorter: str) -> None:
     assert Transform.parse(longer).settled("image/jpeg") == Transform.parse(shorter).settled("image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("query", "focal", "settled"),
+    [
+        ("w=5&h=5&fit=cover", "0.2x0.7", "fit=cover&format=jpg&g=0.2x0.7&h=5&w=5"),
+        ("w=5&h=5&fit=cover&g=focal", "0.2x0.7", "fit=cover&format=jpg&g=0.2x0.7&h=5&w=5"),
+        ("w=5&h=5&fit=cover&g=top", "0.2x0.7", "fit=cover&format=jpg&g=top&h=5&w=5"),
+        ("ar=1:1&w=5", "0.2x0.7", "ar=1:1&fit=cover&format=jpg&g=0.2x0.7&w=5"),
+        ("ar=1:1&w=5&rot=90", "0.2x0.7", "ar=1:1&fit=cover&format=jpg&g=focal-0.2x0.7&rot=90&w=5"),
+        ("w=5&h=5&fit=pad&g=focal", "0.2x0.7", "fit=pad&format=jpg&h=5&w=5"),
+        ("w=5", "0.2x0.7", "format=jpg&w=5"),
+    ],
+)
+def test_a_stored_focal_point_counts_where_a_crop_has_a_choice(query: str, focal: str, settled: str) -> None:
+    transform = Transform.parse(query)
+    assert transform.settled("image/jpeg", focal=focal).canonical == settled
+    assert transform.crops == ("0.2x0.7" in settled)
+    assert Transform.restore(settled).canonical == settled
+
+
+@given(
+    stored=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    turn=st.integers(1, 8),
+    corner=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    size=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_a_part_of_a_turned_picture_is_found_in_the_file_and_back(
+    stored: tuple[int, int], turn: int, corner: tuple[float, float], size: tuple[float, float]
+) -> None:
+    seen = unturned(stored, turn)
+    left, top = int(corner[0] * (seen[0] - 1)), int(corner[1] * (seen[1] - 1))
+    width, height = 1 + int(size[0] * (seen[0] - left - 1)), 1 + int(size[1] * (seen[1] - top - 1))
+    plan = planned(stored, turn, Transform.parse(f"crop={left},{top},{width},{height}"), 8192)
+    assert as_seen(plan.area, stored, turn) == (left, top, width, height)
+    assert plan.area[0] + plan.area[2] <= stored[0]
+    assert plan.area[1] + plan.area[3] <= stored[1]
+
+
+@given(st.integers(1, 8), st.sampled_from([0, 90, 180, 270]), st.sampled_from([None, "h", "v", "hv"]))
+def test_turning_further_is_one_turn(turn: int, rot: int, flip: str | None) -> None:
+    once = turned(turn, rot, flip)
+    back = turned(turned(once, 0, flip), (360 - rot) % 360, None)
+    assert back == turn
 
 
 def test_the_words_of_fit_mean_what_their_inventors_meant() -> None:
