@@ -19,20 +19,23 @@ from processors.formats import Kind
 from processors.pool import Pool
 from processors.values import Limits
 from proxy import peer, stores
+from proxy.access import Gate
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.renderer import PoolRenderer
 from proxy.assets import Assets
 from proxy.auth import Tokens, check_key, new_secret
 from proxy.delivery import Delivery
+from proxy.errors import StartError
 from proxy.hot import HotAnswers
 from proxy.ingest import Ingest
 from proxy.middleware import REQUEST_ID
 from proxy.observe import Metrics
 from proxy.ports import Backend
+from proxy.presets import BadPresets, Presets
 from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes, Presenter
-from proxy.routes.media import Departure, Gate, MediaRoutes
+from proxy.routes.media import Departure, MediaRoutes
 from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
 from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
@@ -63,10 +66,17 @@ EXPOSED_HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: what listens, and what a stop tells first."""
+    """A running service: what listens, what a stop tells first, and what SIGHUP renews."""
 
     runner: Runner
     health: HealthRoutes
+    presets: Presets
+    hot: HotAnswers
+
+    def reload(self) -> None:
+        """Read again what may change while the service runs: the presets."""
+        if self.presets.reload():
+            self.hot.forget()
 
 
 def token_maker(settings: Settings) -> tuple[Tokens, bool]:
@@ -130,8 +140,15 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
 
         _measure(metrics, kept, pool, delivery)
         presenter = Presenter(settings.media_public_url)
-        signatures = Signatures([secret.get_secret_value() for secret in settings.media_url_secrets])
-        gate = Gate(tokens, signatures, settings.media_read_access, settings.media_transform_access)
+        known_presets = presets(settings)
+        gate = Gate(
+            tokens,
+            signer(settings),
+            known_presets,
+            settings.media_read_access,
+            settings.media_transform_access,
+            frozenset(settings.media_ignored_parameters),
+        )
         health = _health(settings, tokens, kept, catalogue, pool, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
@@ -156,7 +173,23 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             keepalive_s=settings.media_keepalive,
             drain_s=settings.media_drain,
         )
-        yield Service(runner, health)
+        yield Service(runner, health, known_presets, hot)
+
+
+def signer(settings: Settings) -> Signatures:
+    """What signs and verifies the addresses of this deployment."""
+    secrets = [secret.get_secret_value() for secret in settings.media_url_secrets]
+    return Signatures(secrets, eternal=settings.media_eternal_addresses)
+
+
+def presets(settings: Settings) -> Presets:
+    """The presets of this deployment; raises StartError if their file is not usable."""
+    known = Presets(settings.media_presets, frozenset(settings.media_ignored_parameters))
+    try:
+        known.load()
+    except BadPresets as error:
+        raise StartError(f"MEDIA_PRESETS: {settings.media_presets} is not usable. {error}".removesuffix(".")) from None
+    return known
 
 
 def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from proxy.settings import Settings
 
 MINTED_LIFETIME_S = 12 * 3600
+DAY_S = 86_400
 
 cli = typer.Typer(
     name="media-proxy", help="A streaming media proxy.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -70,6 +71,46 @@ def token(
         print(tokens.mint(sub, scope, expires))
     except ValueError as error:
         _fail(f"{error}. Choose a --sub without slashes, such as user123.")
+
+
+@cli.command()
+def sign(
+    address: Annotated[str, typer.Argument(help="A key, a path or a whole address, with the query that goes with it.")],
+    expires: Annotated[int, typer.Option(min=1, help="Seconds that it holds; the end is rounded up to the hour.")] = DAY_S,
+    exact: Annotated[bool, typer.Option("--exact", help="Do not round the end.")] = False,
+    eternal: Annotated[bool, typer.Option("--eternal", help="Without an end; needs MEDIA_ETERNAL_ADDRESSES.")] = False,
+    kid: Annotated[str | None, typer.Option(help="Which of MEDIA_URL_SECRETS signs; without it the first.")] = None,
+    free: Annotated[
+        str | None, typer.Option("--any", help="What its holder may change, such as dpr,format,w; only to common values.")
+    ] = None,
+) -> None:
+    """Print a signed address: whoever holds it may have what it names, without a token."""
+    from processors.errors import MediaError
+    from proxy import addresses, app
+    from proxy.errors import StartError
+
+    settings = _settings({})
+    if eternal and not settings.media_eternal_addresses:
+        _fail("The service takes only addresses with an end: leave --eternal out, or set MEDIA_ETERNAL_ADDRESSES.")
+    try:
+        path = addresses.signed(
+            address,
+            app.signer(settings),
+            app.presets(settings),
+            frozenset(settings.media_ignored_parameters),
+            ends=None if eternal else addresses.end(expires, rounded=not exact),
+            kid=kid,
+            free=free,
+        )
+    except LookupError:
+        _fail("MEDIA_URL_SECRETS has no secret" + (f" called {kid}." if kid else ": set one, or more."))
+    except StartError as error:
+        _fail(f"{error}.")
+    except MediaError as error:
+        param = error.members.get("param")
+        near = f"; {error.members['nearest']} is known" if "nearest" in error.members else ""
+        _fail(f"{error.detail}{'' if param is None or str(param) in error.detail else f' ({param})'}{near}.")
+    print((settings.media_public_url or "") + path)
 
 
 @cli.command("doctor")

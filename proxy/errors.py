@@ -56,6 +56,13 @@ class ExpiredAddress(Forbidden):
     title = "This address has expired"
 
 
+class NotOffered(Forbidden):
+    """A rendition that only holders of a signature or of ``media:transform`` may ask for. *param* names what is in the way."""
+
+    slug = "not-offered"
+    title = "This rendition is not offered to everybody"
+
+
 class StoreRefused(MediaError):
     """A store does not let us in, or has no such bucket: no other store is tried, since a person must mend this (502)."""
 

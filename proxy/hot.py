@@ -50,6 +50,10 @@ class HotAnswers:
         rendered = self._delivery.kept(known.key, known.version, known.name)
         return None if rendered is None else web.Response(body=rendered.data, headers=CIMultiDict(known.headers))
 
+    def forget(self) -> None:
+        """Let go of everything: what addresses stand for has changed."""
+        self._known.clear()
+
     def remember(self, request: web.Request, opened: Opened, headers: CIMultiDict[str]) -> None:
         """Keep in mind what *request* was answered with. The caller vouches that everybody may have it."""
         if opened.name is None or request.method != "GET":

@@ -14,6 +14,8 @@ from proxy.errors import BadKey
 Key = NewType("Key", str)
 """The name of an object: segments joined by slashes, valid by `parse`. Never normalised: NFC and NFD are two keys."""
 
+PREFIX = "/api/media/"
+"""What precedes a key in the address of its object."""
 MAX_KEY_BYTES = 1024
 MAX_OWNER_BYTES = 128
 RESERVED = ".media-proxy"

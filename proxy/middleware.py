@@ -16,10 +16,12 @@ from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
 from processors.errors import MediaError
+from proxy import caching
+from proxy.caching import Terms
 from proxy.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge
 from proxy.hot import HotAnswers
 from proxy.observe import AccessLog, Metrics
-from proxy.responses import SERVER
+from proxy.responses import SERVER, TERMS
 
 VERSIONS = (HttpVersion10, HttpVersion11)
 PROBLEM = "application/problem+json"
@@ -34,8 +36,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = structlog.get_logger(__name__)
 
 
-def problem(failure: MediaError, request_id: str, kept_s: int = 0) -> web.Response:
-    """The problem document of *failure* (RFC 9457): what happened, in at most 1 KiB, and nothing of our insides."""
+def problem(failure: MediaError, request_id: str, kept_s: int = 0, terms: Terms | None = None) -> web.Response:
+    """The problem document of *failure* (RFC 9457): what happened, in at most 1 KiB, and nothing of our insides.
+
+    A cache may keep it for *kept_s* seconds; what the answer would have depended on, by *terms*, it depends on, too.
+    """
     document: dict[str, Any] = {
         "type": f"/docs#{failure.slug}",
         "title": failure.title,
@@ -52,6 +57,7 @@ def problem(failure: MediaError, request_id: str, kept_s: int = 0) -> web.Respon
         "Cache-Control": f"public, max-age={kept_s}" if kept_s else "no-store",
         "X-Content-Type-Options": "nosniff",
         "Server": SERVER,
+        **({} if terms is None else caching.selecting(terms)),
         **failure.headers,
     }
     return web.Response(body=body, status=failure.status, headers=headers, content_type=PROBLEM)
@@ -152,7 +158,9 @@ def _refusal(request: web.Request, route: str, error: Exception) -> web.Response
         raise ConnectionResetError("the answer broke off") from error
     failure = error if isinstance(error, MediaError) else _translated(error)
     public = request.method in {"GET", "HEAD"} and "Authorization" not in request.headers and route == "media"
-    response = problem(failure, request[REQUEST_ID], KEPT_S.get(failure.status, 0) if public else 0)
+    terms = request.get(TERMS)
+    kept_s = caching.kept_s(terms, KEPT_S.get(failure.status, 0)) if public else 0
+    response = problem(failure, request[REQUEST_ID], kept_s, terms)
     if not request.content.is_eof() or request.version not in VERSIONS:
         response.force_close()  # what is left of the body is of no use, and may be long
     return response

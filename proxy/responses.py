@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
-from email.utils import format_datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,16 +12,20 @@ from multidict import CIMultiDict
 
 from processors import formats
 from processors.formats import Kind
+from processors.grammar import Query
+from proxy import caching, keys
+from proxy.access import Admission
+from proxy.caching import Terms
 from proxy.conditions import Version, Wanted
 from proxy.delivery import Opened
+from proxy.keys import Key
 from proxy.ports import ObjectReader
 
-DAY_S = 86_400
-FRESH = f"max-age={DAY_S}, stale-while-revalidate={7 * DAY_S}, stale-if-error={7 * DAY_S}"
-IMMUTABLE = f"max-age={365 * DAY_S}, immutable"
 SERVER = "sav3-media-proxy"
 INTERNAL = "/_media/"
 """The location of nginx that holds the store's files."""
+TERMS: web.RequestKey[Terms] = web.RequestKey("terms", Terms)
+"""what a route has found out of how the answer may be kept, for whoever writes a refusal"""
 SENDFILE_WINDOW = 1 << 20
 SENDFILE_FROM = 256 << 10
 """Below this a read and a write cost less than setting sendfile up."""
@@ -31,19 +33,6 @@ SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 PLAYER = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; sandbox allow-same-origin"
 """For films and sound: a browser's own player loads them from its page, which in a full sandbox has no origin to load from."""
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/%]')
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How an answer may be kept and shown. *private*: a token was needed; *names_version*: the address' ``v``."""
-
-    private: bool = False
-    names_version: str | None = None
-    varies: bool = False
-    expires_s: int | None = None
-    """until a signed address ends"""
-    download: str | None = None
-    """file name of an attachment; empty for the key's own"""
 
 
 def wanted(request: web.Request) -> Wanted:
@@ -54,43 +43,36 @@ def wanted(request: web.Request) -> Wanted:
 def media_headers(opened: Opened, terms: Terms) -> CIMultiDict[str]:
     """The headers of a 200 and a 206, but for those that speak of length and range."""
     meta = opened.reader.meta
-    headers = version_headers(opened.version, terms)
+    degraded = (*opened.degraded, *terms.degraded)
+    headers = version_headers(meta.key, opened.version, terms, degraded)
     kind = _kind(meta.content_type)
     headers["Content-Type"] = meta.content_type
     headers["Content-Security-Policy"] = PLAYER if kind in {Kind.VIDEO, Kind.AUDIO} else SANDBOX
     headers["Accept-Ranges"] = "bytes" if opened.name is None else "none"
-    if opened.degraded:
-        headers["X-Media-Degraded"] = ", ".join(opened.degraded)
+    if degraded:
+        headers["X-Media-Degraded"] = ", ".join(degraded)
     # Pictures, films and sound of types that we know are shown; everything else, SVG and HTML above all, is a download.
     if terms.download is not None or kind not in {Kind.IMAGE, Kind.VIDEO, Kind.AUDIO}:
         headers["Content-Disposition"] = disposition(terms.download or str(meta.key).rpartition("/")[2])
     return headers
 
 
-def version_headers(version: Version, terms: Terms) -> CIMultiDict[str]:
-    """The headers that also a 304 carries (RFC 9110 section 15.4.5)."""
-    headers: CIMultiDict[str] = CIMultiDict(
-        {
-            "ETag": str(version.etag),
-            "Last-Modified": format_datetime(version.modified, usegmt=True),
-            "Cache-Control": cache_control(terms, version),
-            "X-Content-Type-Options": "nosniff",
-            "Cross-Origin-Resource-Policy": "cross-origin",
-        }
-    )
-    if terms.varies:
-        headers["Vary"] = "Accept"
+def rendition_headers(opened: Opened, admission: Admission) -> CIMultiDict[str]:
+    """As `media_headers`, for what was made as *admission* asks."""
+    meta = opened.reader.meta
+    headers = media_headers(opened, admission.terms)
+    address = _spelled_out(meta.key, admission, meta.content_type)
+    if address is not None:
+        headers["Content-Location"] = address
     return headers
 
 
-def cache_control(terms: Terms, version: Version) -> str:
-    """How long the answer may be kept: for ever if the address names its version, never beyond a signed address' end."""
-    scope = "private" if terms.private else "public"
-    if terms.expires_s is not None:
-        return f"{scope}, max-age={min(DAY_S, max(0, terms.expires_s))}"
-    if terms.names_version == version.original:
-        return f"{scope}, {IMMUTABLE}"
-    return f"private, max-age={DAY_S}" if terms.private else f"public, {FRESH}"
+def version_headers(key: Key, version: Version, terms: Terms, degraded: tuple[str, ...] = ()) -> CIMultiDict[str]:
+    """The headers that also a 304 carries (RFC 9110 section 15.4.5)."""
+    headers = CIMultiDict(caching.headers(key, version, terms, degraded))
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return headers
 
 
 def disposition(filename: str) -> str:
@@ -100,10 +82,9 @@ def disposition(filename: str) -> str:
     return text if plain == filename else f"{text}; filename*=UTF-8''{quote(_shown(filename), safe='')}"
 
 
-async def send(request: web.Request, opened: Opened, terms: Terms, idle_s: float) -> web.StreamResponse:
-    """Write *opened* as the answer and close it. Each MiB must be taken within *idle_s* seconds."""
+async def send(request: web.Request, opened: Opened, headers: CIMultiDict[str], idle_s: float) -> web.StreamResponse:
+    """Write *opened* behind *headers* as the answer and close it. Each MiB must be taken within *idle_s* seconds."""
     reader = opened.reader
-    headers = media_headers(opened, terms)
     if reader.data is not None:
         if request.method == "HEAD":
             headers["Content-Length"] = str(reader.length)
@@ -184,9 +165,23 @@ async def _sendfile(request: web.Request, reader: ObjectReader, idle_s: float) -
         start += count
 
 
-def not_modified(version: Version, terms: Terms) -> web.Response:
+def not_modified(key: Key, version: Version, terms: Terms) -> web.Response:
     """The 304 to a caller that holds *version*."""
-    return web.Response(status=304, headers=version_headers(version, terms))
+    return web.Response(status=304, headers=version_headers(key, version, terms))
+
+
+def _spelled_out(key: Key, admission: Admission, content_type: str) -> str | None:
+    # The address under which the format that was chosen is always given; None where there is none. An address is signed as it
+    # stands: only where the signature leaves the format to its holder another one holds, too.
+    format = formats.by_mime(content_type)
+    if admission.terms.vary[:1] != ("Accept",) or format is None:
+        return None
+    said = admission.said
+    allowed = (said.get("any") or "").split(",") if "s" in said else admission.preset.allow if admission.preset else ("format",)
+    if "format" not in allowed:
+        return None
+    spelled = Query.of({**dict(said.pairs), "format": "jpg" if format.name == "jpeg" else format.name})
+    return f"{keys.PREFIX}{keys.encoded(key)}?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in spelled.pairs)
 
 
 def _kind(content_type: str) -> Kind | None:

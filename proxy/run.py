@@ -36,6 +36,8 @@ async def _serve(settings: Settings, tokens: Tokens, is_own_secret: bool, greet:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with create_service(settings, tokens) as service:
+        if settings.media_presets is not None:  # else it ends the process, as it does when a terminal is closed
+            loop.add_signal_handler(signal.SIGHUP, service.reload)
         await service.runner.setup()
         try:
             site = web.TCPSite(service.runner, settings.media_host, settings.media_port, backlog=1024)

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from processors.grammar import SPELLINGS
 from proxy import peer
 
 MIB = 1 << 20
@@ -41,9 +42,14 @@ class ReadAccess(StrEnum):
 
 
 class TransformAccess(StrEnum):
-    """Who may ask for renditions: everybody, or only signed addresses and tokens with ``media:transform``."""
+    """Which renditions everybody may ask for; signed addresses and tokens with ``media:transform`` may ask for any.
+
+    All, those on the ladder (`proxy.ladder`), the presets of the operator, or none.
+    """
 
     OPEN = "open"
+    LADDER = "ladder"
+    PRESETS = "presets"
     SIGNED = "signed"
 
 
@@ -110,10 +116,13 @@ class Settings(BaseModel):
     jwt_max_lifetime: Seconds = Field(86_400 * 1.0, description="longest accepted exp - iat, in seconds")
 
     media_read_access: ReadAccess = Field(ReadAccess.PUBLIC, description="public, owner or signed")
-    media_transform_access: TransformAccess = Field(TransformAccess.OPEN, description="open or signed")
+    media_transform_access: TransformAccess = Field(TransformAccess.OPEN, description="open, ladder, presets or signed")
+    media_presets: Path | None = Field(None, description="file of presets (TOML)")
+    media_ignored_parameters: Texts = Field((), description="further names in queries that are ignored, such as msclkid")
     media_url_secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
         (), max_length=4, description="secrets of signed addresses, 32 bytes or more each; name them kid:secret to use kid"
     )
+    media_eternal_addresses: bool = Field(False, description="whether a signed address may be without an end")
     media_cors_origins: Texts = Field((), description="exact origins whose pages may use the API, such as https://app.example")
 
     media_operator_networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)] = Field(
@@ -212,6 +221,16 @@ class Settings(BaseModel):
                 raise ValueError("lists exact origins, such as https://app.example (no path, no *)")
         return origins
 
+    @field_validator("media_ignored_parameters")
+    @classmethod
+    def _unknown(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9_.~-]{1,64}", name):
+                raise ValueError("lists names of parameters, such as msclkid (letters, digits, . _ ~ -)")
+            if name in SPELLINGS:
+                raise ValueError(f"cannot have {name}, which means something here")
+        return names
+
     @field_validator("jwt_secret")
     @classmethod
     def _strong(cls, secret: SecretStr | None) -> SecretStr | None:
@@ -243,6 +262,8 @@ class Settings(BaseModel):
             raise ValueError("MEDIA_READ_ACCESS=signed needs MEDIA_URL_SECRETS")
         if self.media_transform_access is TransformAccess.SIGNED and not self.media_url_secrets:
             raise ValueError("MEDIA_TRANSFORM_ACCESS=signed needs MEDIA_URL_SECRETS")
+        if self.media_transform_access is TransformAccess.PRESETS and self.media_presets is None:
+            raise ValueError("MEDIA_TRANSFORM_ACCESS=presets needs MEDIA_PRESETS")
         return self
 
     def _check_stores(self) -> None:

@@ -408,3 +408,67 @@ def test_in_signed_mode_the_owner_reads_with_a_token_and_transforms_with_the_sco
     assert signing.client("mine", scope="media:read media:transform").get(f"{path}?w=20").status == 200
     assert signing.client("other").get(path).status == 404
     assert signing.client("other", scope="media:read media:transform").get(f"{path}?w=20").status == 404
+
+
+def test_an_address_signed_for_a_shape_does_not_open_another_that_looks_the_same(signing: RunningServer, signed_key: str) -> None:
+    """What is signed is what is said: w=20&dpr=2 and w=40 are one picture and two signatures."""
+    soon = str(now() + 300)
+    s = sign(URL_SECRET.encode(), signed_key, {"exp": soon, "w": "20", "dpr": "2"})
+    assert signing.client().get(media(signed_key, f"w=20&dpr=2&exp={soon}&s={s}")).status == 200
+    with after(signing, 403, "bad-signature") as bad:
+        bad.answer = signing.client().get(media(signed_key, f"w=40&exp={soon}&s={s}"))
+    s = sign(URL_SECRET.encode(), signed_key, {"exp": soon, "v": "1", "dl": "x.jpg"})
+    assert signing.client().get(media(signed_key, f"v=1&dl=x.jpg&exp={soon}&s={s}")).status == 200
+    with after(signing, 403, "bad-signature") as bad:
+        bad.answer = signing.client().get(media(signed_key, f"v=2&dl=x.jpg&exp={soon}&s={s}"))
+
+
+@pytest.mark.parametrize(("change", "status", "code"), [
+    ("", 200, None), ("&dpr=2", 200, None), ("&w=16&format=webp&dpr=1.5", 200, None), ("&format=auto", 200, None),
+    ("&w=17", 403, "not-offered"), ("&dpr=1.25", 403, "not-offered"),
+    ("&h=16", 403, "bad-signature"), ("&q=80", 403, "bad-signature"),
+])  # fmt: skip
+def test_what_a_signature_leaves_free_may_be_changed_to_common_values(
+    signing: RunningServer, signed_key: str, change: str, status: int, code: str | None
+) -> None:
+    parameters = {"exp": str(now() + 300), "any": "dpr,format,w", "fit": "cover"}
+    s = sign(URL_SECRET.encode(), signed_key, parameters)
+    answer = signing.client().get(media(signed_key, f"exp={parameters['exp']}&fit=cover&any=dpr,format,w&s={s}{change}"))
+    assert (answer.status, answer.code) == (status, code)
+
+
+@pytest.mark.parametrize("free", ["w,dpr", "w,w", "w,,h", "width", "s", "exp", "any", "kid", "w;h", " w", "", "nothing"])
+def test_a_list_of_free_parameters_that_is_wrong_is_400(signing: RunningServer, signed_key: str, free: str) -> None:
+    parameters = {"exp": str(now() + 300), "any": free}
+    s = sign(URL_SECRET.encode(), signed_key, parameters)
+    with after(signing, 400, "bad-parameter") as bad:
+        bad.answer = signing.client().get(media(signed_key, f"exp={parameters['exp']}&any={free.replace(' ', '+')}&s={s}"))
+        assert bad.answer.json["param"] == "any"
+
+
+def test_a_secret_is_replaced_without_breaking_what_the_old_one_signed(serve: Callable[..., RunningServer]) -> None:
+    old, new = "the-old-secret-of-32-bytes-or-more-0123456789", "the-new-secret-of-32-bytes-or-more-9876543210"
+    server = serve(MEDIA_READ_ACCESS="signed", MEDIA_URL_SECRETS=old)
+    key = server.client("mine").stored(pictures.jpeg(16, 16))["key"]
+    said = {"exp": str(now() + 300)}
+
+    def opened(secret: str) -> int:
+        return server.client().get(media(key, f"exp={said['exp']}&s={sign(secret.encode(), key, said)}")).status
+
+    assert (opened(old), opened(new)) == (200, 403)
+    server.env["MEDIA_URL_SECRETS"] = f"b:{new},a:{old}"
+    server.restart()
+    assert (opened(old), opened(new)) == (200, 200)
+    server.env["MEDIA_URL_SECRETS"] = f"b:{new}"
+    server.restart()
+    assert (opened(old), opened(new)) == (403, 200)
+
+
+def test_an_address_without_an_end_holds_where_the_operator_allows_it(serve: Callable[..., RunningServer]) -> None:
+    server = serve(MEDIA_READ_ACCESS="signed", MEDIA_URL_SECRETS=URL_SECRET, MEDIA_ETERNAL_ADDRESSES="true")
+    key = server.client("mine").stored(pictures.jpeg(64, 64))["key"]
+    answer = server.client().get(address(key, w="20"))
+    assert answer.status == 200
+    assert answer.headers["Cache-Control"].startswith("public, max-age=86400, stale-while-revalidate")
+    assert server.client().get(address(key, w="20", exp=str(now() - 60))).code == "expired"
+    assert server.client().get(address(key, w="20", exp="x")).code == "bad-signature"

@@ -2,72 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
-from processors import grammar
-from processors.grammar import Query
-from processors.transform import Transform
-from proxy import keys, responses
+from proxy import caching, keys, responses
+from proxy.access import Gate
 from proxy.assets import Assets
-from proxy.auth import Action, Tokens, require, require_right
+from proxy.auth import Action, require
+from proxy.caching import Terms
 from proxy.conditions import NotModified, Wanted
 from proxy.delivery import Delivery
-from proxy.errors import BadKey, BadSignature, ExpiredAddress
+from proxy.errors import BadKey
 from proxy.hot import HotAnswers
 from proxy.keys import Key
-from proxy.responses import Terms
+from proxy.responses import TERMS
 from proxy.routes import targets
-from proxy.settings import DeliveryMode, ReadAccess, TransformAccess
-from proxy.signing import Signatures
-
-PREFIX = "/api/media/"
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Who may read what: the access modes of this deployment over tokens and signed addresses."""
-
-    tokens: Tokens
-    signatures: Signatures
-    reads: ReadAccess
-    transforms: TransformAccess
-
-    @property
-    def is_open(self) -> bool:
-        """Whether everybody may have everything."""
-        return self.reads is ReadAccess.PUBLIC and self.transforms is TransformAccess.OPEN
-
-    def admit(self, authorization: list[str], query: Query, key: Key, transform: Transform) -> Terms:
-        """The terms of the answer; raises Unauthorized, Forbidden, NotFound. A wrong signature is never overlooked."""
-        signed_until = self._signed_until(query, key)
-        private = self.reads is not ReadAccess.PUBLIC and signed_until is None
-        if private:
-            require(self.tokens.bearer(authorization), Action.READ, key)
-        if self.transforms is TransformAccess.SIGNED and not transform.is_identity and signed_until is None:
-            require_right(self.tokens.bearer(authorization), Action.TRANSFORM)
-            private = True
-        return Terms(
-            private=private,
-            names_version=transform.version,
-            varies=transform.varies,
-            expires_s=None if signed_until is None else int(signed_until - time.time()),
-            download=transform.download,
-        )
-
-    def _signed_until(self, query: Query, key: Key) -> int | None:
-        if "s" not in query:
-            return None
-        parameters = dict(query.pairs)
-        verdict = self.signatures.verify(key, parameters)
-        if verdict == "expired":
-            raise ExpiredAddress
-        if verdict is not None:
-            raise BadSignature
-        return int(parameters["exp"])
+from proxy.settings import DeliveryMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +46,21 @@ class MediaRoutes:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The object, or what the query makes of it."""
-        path, query = targets.split(request, PREFIX)
+        path, query = targets.split(request, keys.PREFIX)
         key = keys.from_target(path)
-        said = grammar.read(query)
-        transform = Transform.of(said)
-        terms = self._gate.admit(request.headers.getall("Authorization", []), said, key, transform)
+        admission = self._gate.admit(request.headers.getall("Authorization", []), query, key, request.headers)
+        terms = request[TERMS] = admission.terms
         wanted = responses.wanted(request)
         try:
-            if transform.is_identity:
+            if admission.transform.is_identity:
                 return await self._original(request, key, wanted, terms)
-            opened = await self._delivery.rendition(key, transform, request.headers.get("Accept", ""), wanted)
+            opened = await self._delivery.rendition(key, admission.transform, request.headers.get("Accept", ""), wanted)
         except NotModified as same:
-            return responses.not_modified(same.version, terms)
-        if self._gate.is_open and terms.expires_s is None:
-            self._hot.remember(request, opened, responses.media_headers(opened, terms))
-        return await responses.send(request, opened, terms, self._idle_s)
+            return responses.not_modified(key, same.version, terms)
+        headers = responses.rendition_headers(opened, admission)
+        if terms.is_for_all:
+            self._hot.remember(request, opened, headers.copy())
+        return await responses.send(request, opened, headers, self._idle_s)
 
     async def _original(self, request: web.Request, key: Key, wanted: Wanted, terms: Terms) -> web.StreamResponse:
         mode = self._departure.mode
@@ -119,14 +71,14 @@ class MediaRoutes:
         opened = await self._delivery.original(key, wanted, bodiless=request.method == "HEAD" and mode is not DeliveryMode.ACCEL)
         if mode is DeliveryMode.ACCEL and opened.reader.path is not None:
             return await responses.handed_over(opened, terms, self._departure.root)
-        return await responses.send(request, opened, terms, self._idle_s)
+        return await responses.send(request, opened, responses.media_headers(opened, terms), self._idle_s)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Remove the object, its variants and its record."""
-        path, query = targets.split(request, PREFIX)
+        path, query = targets.split(request, keys.PREFIX)
         key = keys.from_target(path)
         if query:
             raise BadKey("a DELETE takes no parameters: it removes the object with all its renditions")
         require(self._gate.tokens.bearer(request.headers.getall("Authorization", [])), Action.DELETE, key)
         await self._assets.remove(key)
-        return web.Response(status=204)
+        return web.Response(status=204, headers={"Cache-Group-Invalidation": f'"{caching.group("key", key)}"'})
