@@ -178,7 +178,7 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_packages() -> None:
-    """Chromium, what playwright's driver needs, and nginx, for tests: installed where we may, else said; in CI a must."""
+    """Chromium, what playwright's driver needs, nginx and vipsthumbnail, for tests: installed where we may, else said; in CI a must."""
     packages = missing_packages()
     if not packages:
         return
@@ -214,6 +214,7 @@ def missing_packages() -> list[str]:
     """Debian's packages that tests lack; playwright's driver is a node that wants libatomic."""
     missing = [] if any(shutil.which(name) for name in BROWSERS) else ["chromium"]
     missing += [] if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["nginx-light"]
+    missing += [] if shutil.which("vipsthumbnail") else ["libvips-tools"]
     return missing if succeeds(PYTHON, "-I", "-m", "playwright", "--version") else [*missing, "libatomic1"]
 
 
