@@ -178,7 +178,7 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_packages() -> None:
-    """Chromium, what playwright's driver needs, nginx and vipsthumbnail, for tests: installed where we may, else said; in CI a must."""
+    """Chromium, what playwright's driver needs, nginx, vipsthumbnail: for tests; installed where we may, a must in CI."""
     packages = missing_packages()
     if not packages:
         return
