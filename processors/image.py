@@ -25,6 +25,7 @@ from processors.values import Inspected, Limits, Rendered
 Made = TypeVar("Made")
 ANIMATION_DROPPED = "animation-dropped"
 FILTER_BYTES = 16
+AVIF_EFFORT = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Work(Generic[Made]):
 
     estimate_bytes: int
     run: Callable[[], Made]
+    shared: Job | None = None
+    """of a rendition whose pixels may come from those of a larger one of the same source"""
+    effort: float = 0.0
+    """how long it takes, beside others: in pixels that are encoded as JPEG"""
 
 
 def prepare() -> None:
@@ -161,8 +166,11 @@ class Job:
 
 def rendering(path: str, transform_text: str, limits: Limits) -> Work[Rendered]:
     """The rendition of a file; raises Unsupported (also for sound and documents), BadParameter, Corrupt, TooCostly."""
-    transform = Transform.restore(transform_text)
-    source = decoders.look(path, limits)
+    return rendition(decoders.look(path, limits), Transform.restore(transform_text), limits)
+
+
+def rendition(source: Source, transform: Transform, limits: Limits) -> Work[Rendered]:
+    """What *transform* makes of *source*; raises as `rendering` does."""
     job = _decided(source, transform, limits)
     estimate = job.estimate_bytes
     if transform.trim is not None:
@@ -175,7 +183,9 @@ def rendering(path: str, transform_text: str, limits: Limits) -> Work[Rendered]:
             trimmed = None if transform.trim is None else _without_border(opened, transform.trim)
         return _rendered(job if opened is source and trimmed is None else _decided(opened, transform, limits, trimmed))
 
-    return Work(estimate, run)
+    is_plain = job.frames == 1 and source.opening is None and transform.trim is None
+    effort = job.output.pixels * job.frames * (AVIF_EFFORT if job.output.name == "avif" else 1)
+    return Work(estimate, run, job if is_plain else None, effort)
 
 
 def _without_border(source: Source, tolerance: int) -> Area | None:
@@ -208,9 +218,28 @@ def _decided(source: Source, transform: Transform, limits: Limits, trimmed: Area
 
 def _rendered(job: Job) -> Rendered:
     with translated():
-        strip = job.source.load(_shrink(job), job.frames)
-        image = _one(strip, job) if job.frames == 1 else _all(strip, job)
-        data = job.output.encode(encoders.stripped(image, job.source.rights))
+        if job.frames == 1:
+            return finished(scaled(job), job)
+        return _encoded(_all(job.source.load(_shrink(job), job.frames), job), job)
+
+
+def scaled(job: Job) -> pyvips.Image:
+    """The first half of a job of one frame: its part of the picture at its size, in sRGB, lying as it does in the file."""
+    image = job.source.load(_shrink(job), 1)
+    for step in _scaling(job):
+        image = step(image)
+    return image
+
+
+def finished(image: pyvips.Image, job: Job) -> Rendered:
+    """The other half: what `scaled` gave is turned, cut, filtered, laid over its ground and encoded."""
+    for step in _finishing(job):
+        image = step(image)
+    return _encoded(image, job)
+
+
+def _encoded(image: pyvips.Image, job: Job) -> Rendered:
+    data = job.output.encode(encoders.stripped(image, job.source.rights))
     return Rendered(data, job.output.format.mime, *job.plan.frame, job.degraded)
 
 
@@ -232,14 +261,14 @@ def _shrink(job: Job) -> int:
     return job.source.shrink(min(job.plan.area[2] / width, job.plan.area[3] / height) / 2)
 
 
-def _row(job: Job) -> tuple[Step, ...]:
+def _scaling(job: Job) -> tuple[Step, ...]:
+    plan = job.plan
+    return steps.part(plan.area, job.source.size), steps.resized(unturned(plan.scaled, plan.turn)), steps.in_srgb
+
+
+def _finishing(job: Job) -> tuple[Step, ...]:
     plan, transform = job.plan, job.transform
-    row: list[Step] = [
-        steps.part(plan.area, job.source.size),
-        steps.resized(unturned(plan.scaled, plan.turn)),
-        steps.in_srgb,
-        steps.upright(plan.turn),
-    ]
+    row: list[Step] = [steps.upright(plan.turn)]
     is_padded = transform.fit is Fit.PAD
     if plan.box != plan.scaled and not is_padded:
         row.append(steps.cropped(plan.box, plan.gravity))
@@ -257,16 +286,10 @@ def _row(job: Job) -> tuple[Step, ...]:
     return tuple(row)
 
 
-def _one(image: pyvips.Image, job: Job) -> pyvips.Image:
-    for step in _row(job):
-        image = step(image)
-    return image
-
-
 def _all(strip: pyvips.Image, job: Job) -> pyvips.Image:
     # Each frame by itself and in order: filters do not reach into the next frame, and the strip is read from top to bottom.
     height = strip.height // job.frames
-    row = _row(job)
+    row = _scaling(job) + _finishing(job)
     pages = []
     for number in range(job.frames):
         page = strip.crop(0, number * height, strip.width, height)

@@ -9,10 +9,7 @@ a decoder while all others wait too, and multiprocessing's resource tracker cost
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
-import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,104 +18,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from processors.batch import Batch
+from processors.budget import Budget
+from processors.child import Child, WorkerDied
 from processors.errors import BadParameter, Busy, Corrupt, MediaError, TooCostly, Unsupported
-from processors.transform import Transform
 from processors.values import Inspected, Limits, Rendered
 
-LIBVIPS_FLOOR = (8, 18)
 START_S = 15.0
-MAX_WORDS_BYTES = 1 << 16
-MAX_RENDITION_BYTES = 256 << 20
-PIPE_BYTES = 1 << 20
 BACKOFF_S = (0.0, 0.5, 2.0, 10.0)
 REFUSALS: dict[str, type[MediaError]] = {kind.__name__: kind for kind in (BadParameter, Unsupported, Corrupt, TooCostly)}
-# The first words that a worker executes: its modules are ours, whatever the current folder is.
-PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from processors.worker import main; main()"
 
 log = logging.getLogger(__name__)
 
 
-class WorkerDied(Exception):
-    """A worker ended in the middle of a job, or spoke nonsense."""
-
-
 class _NotBegun(Exception):
     """A worker ended before it had said what a job will take: another one may have the job, once."""
-
-
-class _Worker:
-    """One child process and its two pipes; `processors.worker` says what goes over them. At *rest* it has no job."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._process = process
-        self._requests = process.stdin
-        self._answers = process.stdout
-        self._is_at_rest = True
-        self._retires = False
-
-    @classmethod
-    async def start(cls) -> _Worker:
-        """A new child; it is ready when it has answered its first words."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-c", PROGRAM, str(Path(__file__).parents[1])),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=PIPE_BYTES,
-        )
-        return cls(process)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.returncode is None
-
-    @property
-    def is_free(self) -> bool:
-        """Whether it may take another job."""
-        return self.is_alive and self._is_at_rest and not self._retires
-
-    async def ask(self, words: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Say *words*, hear the answer and the picture behind it; raises WorkerDied."""
-        self._is_at_rest = False
-        try:
-            await self._say(words)
-            size = int.from_bytes(await self._answers.readexactly(4), "big")
-            if size > MAX_WORDS_BYTES:
-                raise WorkerDied
-            answer = json.loads(await self._answers.readexactly(size))
-            length = int(answer.get("size", 0))
-            if length > MAX_RENDITION_BYTES:
-                raise WorkerDied
-            data = await self._answers.readexactly(length) if length else b""
-        except (OSError, EOFError, ValueError, AttributeError) as error:
-            raise WorkerDied from error
-        self._is_at_rest = "estimate" not in answer
-        self._retires = bool(answer.get("retire"))
-        return answer, data
-
-    async def call_off(self) -> None:
-        """Give up the job whose estimate was heard."""
-        with contextlib.suppress(OSError):
-            await self._say({"go": False})
-            self._is_at_rest = True
-
-    async def _say(self, words: dict[str, Any]) -> None:
-        text = json.dumps(words).encode()
-        self._requests.write(len(text).to_bytes(4, "big") + text)
-        await self._requests.drain()
-
-    def kill(self) -> None:
-        """End it at once; further calls do nothing."""
-        if self.is_alive:
-            self._process.kill()
-
-    async def ended(self) -> None:
-        """Wait until it has ended."""
-        await self._process.wait()
-        self._requests.close()
 
 
 class Pool:
@@ -143,11 +57,10 @@ class Pool:
         self._count = workers
         self._queue_length = queue_length
         self._queue_wait_s = queue_wait_s
-        self._workers: set[_Worker] = set()
-        self._idle: deque[_Worker] = deque()
-        self._in_line: deque[asyncio.Future[_Worker]] = deque()
-        self._for_memory: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._reserved = 0
+        self._workers: set[Child] = set()
+        self._idle: deque[Child] = deque()
+        self._in_line: deque[asyncio.Future[Child]] = deque()
+        self._budget = Budget(limits.budget_bytes, self._check_queue)
         self._running = 0
         self._keepers: list[asyncio.Task[None]] = []
         self._hello: dict[str, Any] | None = None
@@ -177,13 +90,13 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """How many callers wait for a worker or for memory."""
-        return len(self._in_line) + len(self._for_memory)
+        """How many jobs wait for a worker or for memory."""
+        return len(self._in_line) + self._budget.waiting
 
     @property
     def reserved_bytes(self) -> int:
         """The estimated memory of the jobs in work."""
-        return self._reserved
+        return self._budget.reserved
 
     async def capabilities(self) -> dict[str, Any]:
         """libvips' version, what is read and written, the largest picture per format in megapixels, how workers are confined.
@@ -202,57 +115,100 @@ class Pool:
 
         *wait_s* seconds instead of *queue_wait_s* may pass until it begins.
         """
-        answer, _ = await self._run({"do": "inspect", "path": str(path), "whole": whole}, wait_s)
-        return Inspected(**answer["inspected"])
-
-    async def render(self, path: Path, transform: Transform) -> Rendered:
-        """What *transform*, a settled one, makes of the file. Raises as `inspect` does."""
-        answer, data = await self._run({"do": "render", "path": str(path), "transform": transform.canonical})
-        content_type, width, height, *degraded = answer["rendered"]
-        return Rendered(data, content_type, width, height, tuple(degraded))
-
-    async def _run(self, request: dict[str, Any], wait_s: float | None = None) -> tuple[dict[str, Any], bytes]:
-        patience = max(wait_s or self._queue_wait_s, 0.0 if self._is_up.is_set() else START_S)
-        until = asyncio.get_running_loop().time() + patience
+        until = self._patience(wait_s)
         try:
-            answer, data = await self._job(request, until)
+            answer = await self._inspection(path, whole, until)
         except _NotBegun:
             try:
-                answer, data = await self._job(request, until)
+                answer = await self._inspection(path, whole, until)
             except _NotBegun as error:
                 raise Corrupt("the decoder fails on this file") from error
-        if "refused" in answer:
-            raise REFUSALS[answer["refused"]](answer["detail"], **answer["members"])
-        if "gone" in answer:
-            raise FileNotFoundError
-        if "crashed" in answer:
-            raise RuntimeError(f"a worker raised\n{answer['crashed']}")
-        return answer, data
+        return Inspected(**answer["inspected"])
 
-    async def _job(self, request: dict[str, Any], until: float) -> tuple[dict[str, Any], bytes]:
-        async with self._lease(until) as worker:
+    async def render(self, path: Path, batch: Batch) -> None:
+        """Make what *batch* asks of the file, from one decode where that can be, and answer each as soon as it is made.
+
+        What keeps the whole batch from being made is raised, as by `inspect`, and then those who still wait are to be told;
+        what befalls one of them is told to that one alone.
+        """
+        until = self._patience(None)
+        began = asyncio.get_running_loop().time()
+        until_made: float | None = None
+        second = False
+        while not batch.is_over:
             try:
-                answer, data = await self._heard(worker, request)
-            except Corrupt as error:  # it may have died at rest, just before it was asked
-                raise _NotBegun from error
-            if "estimate" in answer:
-                try:
-                    memory = await self._reserve(answer["estimate"], until)
-                except MediaError:
-                    await worker.call_off()
-                    raise
-                try:
-                    answer, data = await self._heard(worker, {"go": True})
-                finally:
-                    self._release(memory)
-        return answer, data
+                until_made = await self._round(path, batch, until, began, until_made)
+            except _NotBegun as error:
+                if second:
+                    raise Corrupt("the decoder fails on this file") from error
+                second = True
 
-    async def _heard(self, worker: _Worker, words: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        allowed = self._limits.deadline_s
+    def _patience(self, wait_s: float | None) -> float:
+        patience = max(wait_s or self._queue_wait_s, 0.0 if self._is_up.is_set() else START_S)
+        return asyncio.get_running_loop().time() + patience
+
+    async def _inspection(self, path: Path, whole: bool, until: float) -> dict[str, Any]:
+        async with self._lease(until) as worker:
+            answer = await self._begun(worker, {"do": "inspect", "path": str(path), "whole": whole})
+            async with self._room(answer["estimate"], until):
+                answer, _ = await self._heard(worker, {"go": True}, self._limits.deadline_s)
+                return _sound(answer)
+
+    async def _round(self, path: Path, batch: Batch, until: float, began: float, until_made: float | None) -> float:
+        """One worker's try at the batch; gives when the whole must be made. A worker that dies fails what it was at."""
+        time = asyncio.get_running_loop().time
+        async with self._lease(until if until_made is None else until_made) as worker:
+            await self._begun(worker, {"do": "render", "path": str(path)})
+            if until_made is None:
+                await batch.gathered()
+            texts = batch.take()
+            plan, _ = await self._heard(worker, {"plan": texts}, self._limits.deadline_s)
+            for number, words in plan["refused"]:
+                batch.refuse(texts[number], _failure(words))
+            async with self._room(plan["estimate"], until if until_made is None else until_made):
+                is_first = until_made is None
+                if until_made is None:
+                    batch.spent("queue", time() - began)
+                    until_made = time() + self._limits.deadline_s
+                for number in plan["order"]:
+                    if batch.wants(texts[number]):
+                        if not await self._made(worker, batch, number, texts[number], until_made - time(), is_first=is_first):
+                            return until_made
+                        is_first = False
+            await self._heard(worker, {"end": True}, self._limits.deadline_s)
+        return until_made
+
+    async def _made(self, worker: Child, batch: Batch, number: int, text: str, seconds: float, *, is_first: bool) -> bool:
+        """Answer *text*; False when the worker is lost."""
         try:
-            async with asyncio.timeout(allowed):
+            answer, data = await self._heard(worker, {"make": number}, seconds)
+        except TooCostly as error:
+            batch.refuse(text, error if is_first else Busy("what was asked together took too long"))
+            batch.fail(Busy("what was asked together took too long"))
+            return False
+        except Corrupt as error:
+            batch.refuse(text, error)
+            return False
+        if "rendered" in answer:
+            content_type, width, height, degraded, seconds_spent = answer["rendered"]
+            batch.give(text, Rendered(data, content_type, width, height, tuple(degraded), seconds_spent))
+        else:
+            batch.refuse(text, _failure(answer))
+        return True
+
+    async def _begun(self, worker: Child, words: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer, _ = await self._heard(worker, words, self._limits.deadline_s)
+        except Corrupt as error:  # it may have died at rest, just before it was asked
+            raise _NotBegun from error
+        return _sound(answer)
+
+    async def _heard(self, worker: Child, words: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
+        try:
+            async with asyncio.timeout(seconds):
                 return await worker.ask(words)
         except TimeoutError:
+            allowed = self._limits.deadline_s
             raise TooCostly(f"it takes longer than {allowed:g} seconds", limit="seconds", allowed=allowed) from None
         except WorkerDied as error:
             raise Corrupt("the decoder fails on this file") from error
@@ -260,25 +216,32 @@ class Pool:
     # -- who may work: first a worker, then memory; both in the order of asking -------------------------------------------------
 
     @asynccontextmanager
-    async def _lease(self, until: float) -> AsyncIterator[_Worker]:
+    async def _lease(self, until: float) -> AsyncIterator[Child]:
         worker = await self._next_worker(until)
         self._running += 1
         try:
             yield worker
         finally:
             self._running -= 1
+            worker.dismiss()
             if worker.is_free:
                 self._offer(worker)
-            else:  # late, broken, or its caller has gone
-                worker.kill()
 
-    async def _next_worker(self, until: float) -> _Worker:
+    @asynccontextmanager
+    async def _room(self, size: int, until: float) -> AsyncIterator[None]:
+        memory = await self._budget.reserve(size, until)
+        try:
+            yield
+        finally:
+            self._budget.release(memory)
+
+    async def _next_worker(self, until: float) -> Child:
         while self._idle:
             worker = self._idle.pop()
             if worker.is_alive:
                 return worker
         self._check_queue()
-        waiting: asyncio.Future[_Worker] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._in_line.append(waiting)
         try:
             async with asyncio.timeout_at(until):
@@ -293,49 +256,13 @@ class Pool:
             if waiting in self._in_line:
                 self._in_line.remove(waiting)
 
-    def _offer(self, worker: _Worker) -> None:
+    def _offer(self, worker: Child) -> None:
         while self._in_line:
             waiting = self._in_line.popleft()
             if not waiting.done():
                 waiting.set_result(worker)
                 return
         self._idle.append(worker)
-
-    async def _reserve(self, size: int, until: float) -> int:
-        allowed = self._limits.budget_bytes
-        if size > allowed:
-            raise TooCostly("decoding it takes more memory than is allowed", limit="memory", allowed=allowed, actual=size)
-        if self._for_memory or self._reserved + size > allowed:
-            self._check_queue()
-            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            place = size, waiting
-            self._for_memory.append(place)
-            try:
-                async with asyncio.timeout_at(until):
-                    await waiting
-            except BaseException as error:
-                if waiting.done() and not waiting.cancelled():  # granted at the same moment
-                    self._reserved -= size
-                if place in self._for_memory:
-                    self._for_memory.remove(place)
-                self._grant()
-                if isinstance(error, TimeoutError):
-                    raise Busy("no memory became free in time") from None
-                raise
-        else:
-            self._reserved += size
-        return size
-
-    def _release(self, size: int) -> None:
-        self._reserved -= size
-        self._grant()
-
-    def _grant(self) -> None:
-        while self._for_memory and self._reserved + self._for_memory[0][0] <= self._limits.budget_bytes:
-            size, waiting = self._for_memory.popleft()
-            if not waiting.done():
-                self._reserved += size
-                waiting.set_result(None)
 
     def _check_queue(self) -> None:
         if self.waiting >= self._queue_length:
@@ -351,7 +278,7 @@ class Pool:
             failures = 0 if await self._one_life() else failures + 1
 
     async def _one_life(self) -> bool:
-        worker = await _Worker.start()
+        worker = await Child.start()
         self._workers.add(worker)
         try:
             async with asyncio.timeout(START_S):
@@ -373,3 +300,18 @@ class Pool:
             if worker in self._idle:
                 self._idle.remove(worker)
         return True
+
+
+def _sound(answer: dict[str, Any]) -> dict[str, Any]:
+    # The answer itself, unless it is a refusal.
+    if "refused" in answer or "gone" in answer or "crashed" in answer:
+        raise _failure(answer)
+    return answer
+
+
+def _failure(words: dict[str, Any]) -> Exception:
+    if "refused" in words:
+        return REFUSALS[words["refused"]](words["detail"], **words["members"])
+    if "gone" in words:
+        return FileNotFoundError()
+    return RuntimeError(f"a worker raised\n{words.get('crashed')}")

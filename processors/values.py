@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -40,10 +41,15 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A rendition. *degraded* names what had to be left out (the X-Media-Degraded tokens of the API)."""
+    """A rendition. *degraded* names what had to be left out (the X-Media-Degraded tokens of the API).
+
+    *seconds* is what was waited for, by phase: ``queue``, ``fetch``, ``decode`` and ``encode``, or ``render`` where libvips
+    did both in one pass.
+    """
 
     data: bytes
     content_type: str
     width: int
     height: int
     degraded: tuple[str, ...] = field(default=())
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)

@@ -1,8 +1,9 @@
 """One worker process: it says hello, then does one job after another until its input ends.
 
 A frame in either direction is a length of four bytes and so much JSON; a picture may follow an answer. JSON and not pickle,
-because the other side must be able to read the words of a process that decodes hostile files. A job is answered in two steps:
-by the estimate of its memory, and, when the other side has said go, by what was made.
+because the other side must be able to read the words of a process that decodes hostile files. A job is a conversation: what
+is answered before anything is decoded has the estimate of its memory, and the other side says go when there is room. Between
+two answers it may call the job off, by words that get no answer; the last answer says that the worker rests.
 """
 
 from __future__ import annotations
@@ -15,13 +16,21 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from processors import confinement
 from processors.errors import MediaError
-from processors.values import Limits, Rendered
+from processors.values import Limits
+
+if TYPE_CHECKING:
+    from processors.series import Series
+
+Words = dict[str, Any]
+Job = Generator[tuple[Words, bytes], Words, Words]
+"""Yields an answer and the bytes behind it, is sent what the other side says to it, and returns the last answer"""
 
 PR_SET_PDEATHSIG = 1
 PIPE_BYTES = 1 << 20
@@ -46,7 +55,7 @@ def main() -> None:
         return
     limits = Limits(**start["limits"])
     try:
-        from processors import image  # noqa: PLC0415 - what fails here is to be told, not printed
+        from processors import image, series  # noqa: F401, PLC0415 - what fails here is to be told, not printed
 
         image.prepare()
         hello = image.capabilities(limits)
@@ -54,54 +63,85 @@ def main() -> None:
         _write(answers, {"failed": f"{type(error).__name__}: {error}"})
         return
     hello["confined"] = confinement.confine(limits, start["readable"])
-    _write(answers, {"hello": hello})
+    _write(answers, {"hello": hello, "rests": True})
     while (request := _read(requests)) is not None:
         _serve(request, limits, requests, answers)
 
 
-def _serve(request: dict[str, Any], limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
+def _serve(request: Words, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
+    job = _rendering(request, limits) if request["do"] == "render" else _inspecting(request, limits)
+    words = None
+    while True:
+        try:
+            # Should the other side be gone or asleep: no job outlives its deadline by much, also inside a decoder.
+            signal.setitimer(signal.ITIMER_REAL, limits.deadline_s + GRACE_S)
+            answer, data = next(job) if words is None else job.send(words)
+        except StopIteration as end:
+            last: Words = end.value
+            break
+        except Exception as error:  # noqa: BLE001, RUF100 - the root of this process: the other side raises it
+            last = _failure(error)
+            break
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _write(answers, answer, data)
+        del answer, data
+        words = _read(requests)
+        if words is None or "off" in words:
+            return
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    del job
+    _write(answers, last | {"rests": True, "retire": _idle_bytes() > RETIRE_BYTES})
+
+
+def _inspecting(request: Words, limits: Limits) -> Job:
     from processors import image  # noqa: PLC0415 - in memory by now
 
-    data = b""
+    work = image.inspecting(request["path"], limits, whole=request["whole"])
+    yield {"estimate": work.estimate_bytes}, b""
+    return {"inspected": asdict(work.run())}
+
+
+def _rendering(request: Words, limits: Limits) -> Job:
+    from processors.series import Series  # noqa: PLC0415 - as above
+
+    source = Series(request["path"], limits)
+    words = yield {"opened": True}, b""
+    source.plan(words["plan"])
+    refused = [(number, _failure(error)) for number, error in source.refused.items()]
+    words = yield {"estimate": source.estimate_bytes, "order": source.order, "refused": refused}, b""
+    while "make" in words:
+        words = yield _made(source, words["make"])
+    return {}
+
+
+def _made(source: Series, number: int) -> tuple[Words, bytes]:
     try:
-        # Should the other side be gone or asleep: no job outlives its deadline by much, also inside a decoder.
-        signal.setitimer(signal.ITIMER_REAL, limits.deadline_s + GRACE_S)
-        if request["do"] == "render":
-            work: image.Work[Any] = image.rendering(request["path"], request["transform"], limits)
-        else:
-            work = image.inspecting(request["path"], limits, whole=request["whole"])
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        _write(answers, {"estimate": work.estimate_bytes})
-        if not (_read(requests) or {}).get("go"):
-            return
-        signal.setitimer(signal.ITIMER_REAL, limits.deadline_s + GRACE_S)
-        made = work.run()
-        if isinstance(made, Rendered):
-            data = made.data
-            answer = {"rendered": [made.content_type, made.width, made.height, *made.degraded], "size": len(data)}
-        else:
-            answer = {"inspected": asdict(made)}
-        del work, made
-    except MediaError as error:
-        answer = {"refused": type(error).__name__, "detail": error.detail, "members": error.members}
-    except FileNotFoundError:
-        answer = {"gone": True}
-    except Exception:  # the root of this process: the other side raises it
-        answer = {"crashed": traceback.format_exc(limit=-8)[-4000:]}
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    answer["retire"] = _idle_bytes() > RETIRE_BYTES
-    _write(answers, answer, data)
+        made = source.make(number)
+    except Exception as error:  # noqa: BLE001, RUF100 - of this one rendition: the others may be sound
+        return _failure(error), b""
+    return {
+        "rendered": [made.content_type, made.width, made.height, made.degraded, dict(made.seconds)],
+        "size": len(made.data),
+    }, made.data
 
 
-def _read(stream: BinaryIO) -> dict[str, Any] | None:
+def _failure(error: Exception) -> Words:
+    if isinstance(error, MediaError):
+        return {"refused": type(error).__name__, "detail": error.detail, "members": error.members}
+    if isinstance(error, FileNotFoundError):
+        return {"gone": True}
+    return {"crashed": "".join(traceback.format_exception(error, limit=-8))[-4000:]}
+
+
+def _read(stream: BinaryIO) -> Words | None:
     head = stream.read(4)
     if len(head) < 4:
         return None
-    request: dict[str, Any] = json.loads(stream.read(int.from_bytes(head, "big")))
+    request: Words = json.loads(stream.read(int.from_bytes(head, "big")))
     return request
 
 
-def _write(stream: BinaryIO, answer: dict[str, Any], data: bytes = b"") -> None:
+def _write(stream: BinaryIO, answer: Words, data: bytes = b"") -> None:
     text = json.dumps(answer).encode()
     stream.write(len(text).to_bytes(4, "big") + text)
     if data:

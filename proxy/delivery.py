@@ -14,6 +14,7 @@ from processors.errors import BadParameter, Corrupt, MediaError, TooCostly, Unsu
 from processors.formats import Kind
 from processors.transform import PIPELINE_REVISION, Transform
 from proxy import keys
+from proxy.batches import Batches, Overwritten
 from proxy.cache import ByteCache, FreshCache
 from proxy.conditions import ETag, Version, Wanted
 from proxy.errors import NotFound, Unavailable
@@ -54,7 +55,7 @@ class Delivery:
     def __init__(self, backend: Backend, variants: Backend, renderer: Renderer, cache_bytes: int, metrics: Metrics) -> None:
         self._backend = backend
         self._variants = variants
-        self._renderer = renderer
+        self._batches = Batches(backend, renderer, metrics)
         self._metrics = metrics
         self._cache: ByteCache[Key, Rendered] = ByteCache(cache_bytes)
         self._metas: FreshCache[Key, ObjectMeta] = FreshCache(META_ENTRIES, META_TTL_S)
@@ -137,6 +138,7 @@ class Delivery:
     async def finish(self, deadline_s: float) -> None:
         """Wait for the variants that are being stored behind answers."""
         await self._errands.finish(deadline_s)
+        await self._batches.finish()
 
     @property
     def cached_bytes(self) -> int:
@@ -177,14 +179,13 @@ class Delivery:
 
     async def _render(self, meta: ObjectMeta, transform: Transform, name: Key) -> Rendered:
         try:
-            async with await self._backend.open(meta.key) as source:
-                if source.meta.etag != meta.etag:
-                    self._metas.delete(meta.key)
-                    raise Unavailable("the object was overwritten at this moment", retry_after_s=1)
-                with self._metrics.rendering():
-                    return await self._renderer.render(source, transform)
+            with self._metrics.rendering():
+                return await self._batches.render(meta, transform)
         except (BadParameter, Corrupt, TooCostly, Unsupported) as refusal:
             self._refusals.set(name, refusal)
+            raise
+        except Overwritten:
+            self._metas.delete(meta.key)
             raise
 
     async def _keep(self, meta: ObjectMeta, name: Key, rendered: Rendered) -> None:

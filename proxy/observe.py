@@ -39,6 +39,10 @@ class Metrics:
         self._cache = Counter(
             "media_renditions", "Where renditions were found: memory, stored, or miss", ["found"], registry=registry
         )
+        self._batches = Counter(
+            "media_render_batches", "Jobs of workers, each for the renditions of one source that were asked for together",
+            registry=registry,
+        )  # fmt: skip
         self._uploads = Counter("media_uploads", "Uploads by kind of media and outcome", ["kind", "outcome"], registry=registry)
         self._stores = Counter(
             "media_store_events", "What stores did for each other: writes and reads taken over, debts paid", ["event", "store"],
@@ -86,6 +90,9 @@ class Metrics:
             outcome = "ok"
         finally:
             self._renders.labels(outcome).observe(time.perf_counter() - begun)
+
+    def batch(self) -> None:
+        self._batches.inc()
 
     def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
         """Show *read()* as the gauge *name* whenever the metrics are asked for."""

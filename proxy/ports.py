@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 
-from processors.transform import Transform
+from processors.batch import Batch
 from processors.values import Inspected, Rendered
 from proxy.errors import RangeNotSatisfiable
 from proxy.keys import Key
@@ -292,7 +292,9 @@ class Renderer(Protocol):
         """What the whole file is, decoded once from end to end, so that what passes can be rendered later."""
         ...
 
-    async def render(self, source: ObjectReader, transform: Transform) -> Rendered: ...
+    async def render(self, source: ObjectReader, batch: Batch) -> None:
+        """Answer those who wait in *batch*, one by one; what keeps all of them from being made is raised."""
+        ...
 
 
 __all__ = [

@@ -324,8 +324,10 @@ def heavy(number: int) -> str:
 def test_beyond_the_queue_it_is_503_with_retry_after_and_originals_go_on(one_worker: RunningServer, heavy_path: str) -> None:
     client = one_worker.client()
     small = media(one_worker.client("me").stored(pictures.jpeg(64, 64))["key"])
+    photo = pictures.jpeg(4000, 3000)
+    paths = [media(one_worker.client("me").stored(photo)["key"]) for _ in range(6)]  # of one photo all would be one job
     with ThreadPoolExecutor(13) as pool:
-        asked = [pool.submit(client.get, f"{heavy_path}?{heavy(number)}") for number in range(12)]
+        asked = [pool.submit(client.get, f"{paths[number % 6]}?{heavy(number)}") for number in range(12)]
         waited = []
         while not all(one.done() for one in asked):
             begun = time.monotonic()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from processors.batch import Batch
 from processors.errors import Busy
 from processors.pool import Pool
-from processors.transform import Transform
-from processors.values import Inspected, Rendered
+from processors.values import Inspected
 from proxy.errors import Unavailable
 from proxy.ports import ObjectReader
 
@@ -35,10 +36,12 @@ class PoolRenderer:
         async with self._file_of(source) as path:
             return await self._pool.inspect(path, whole=True, wait_s=UPLOAD_WAIT_S)
 
-    async def render(self, source: ObjectReader, transform: Transform) -> Rendered:
-        """What *transform* makes of it."""
+    async def render(self, source: ObjectReader, batch: Batch) -> None:
+        """Answer those in *batch*; what keeps all of them from being made is raised."""
+        began = time.perf_counter()
         async with self._file_of(source) as path:
-            return await self._pool.render(path, transform)
+            batch.spent("fetch", time.perf_counter() - began)
+            await self._pool.render(path, batch)
 
     @asynccontextmanager
     async def _file_of(self, source: ObjectReader) -> AsyncIterator[Path]:

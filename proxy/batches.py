@@ -1,0 +1,76 @@
+"""Renditions of one source that are asked for together are fetched, decoded and made together."""
+
+from __future__ import annotations
+
+import asyncio
+
+from processors.batch import Batch
+from processors.errors import MediaError
+from processors.transform import Transform
+from proxy.errors import Unavailable
+from proxy.keys import Key
+from proxy.observe import Metrics
+from proxy.ports import Backend, ObjectMeta, Rendered, Renderer
+
+
+class Overwritten(Unavailable):
+    """The object is no longer the version that was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("the object was overwritten at this moment", retry_after_s=1)
+
+
+class Batches:
+    """Renders from *backend* by *renderer*. Who comes while the first still waits, for the source, a worker or memory, comes along.
+
+    A batch is nobody's request: it ends when all is made or when everybody has left.
+    """
+
+    def __init__(self, backend: Backend, renderer: Renderer, metrics: Metrics) -> None:
+        self._backend = backend
+        self._renderer = renderer
+        self._metrics = metrics
+        self._boarding: dict[tuple[Key, str], Batch] = {}
+        self._tasks: dict[Batch, asyncio.Task[None]] = {}
+
+    async def render(self, meta: ObjectMeta, transform: Transform) -> Rendered:
+        """What *transform* makes of the version *meta*; raises Unsupported, Corrupt, TooCostly, Busy, Unavailable, NotFound."""
+        batch = self._boarding.get((meta.key, meta.etag))
+        if batch is None or not batch.has_room(transform):
+            batch = self._begun(meta)
+        return await batch.join(transform)
+
+    async def finish(self) -> None:
+        """End what is still in work."""
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begun(self, meta: ObjectMeta) -> Batch:
+        batch = self._boarding[meta.key, meta.etag] = Batch(lambda: self._end(batch))
+        self._tasks[batch] = asyncio.create_task(self._run(meta, batch), name=f"batch {meta.key}")
+        return batch
+
+    def _end(self, batch: Batch) -> None:
+        if batch in self._tasks:
+            self._tasks[batch].cancel()
+
+    async def _run(self, meta: ObjectMeta, batch: Batch) -> None:
+        try:
+            async with await self._backend.open(meta.key) as source:
+                if source.meta.etag != meta.etag:
+                    raise Overwritten
+                self._metrics.batch()
+                await self._renderer.render(source, batch)
+        except MediaError as error:
+            batch.fail(error)
+        except asyncio.CancelledError:
+            batch.fail(Unavailable("the service is stopping"))
+            raise
+        except Exception as error:  # noqa: BLE001, RUF100 - the root of this task: whoever waits raises it
+            batch.fail(error)
+        finally:
+            del self._tasks[batch]
+            if self._boarding.get((meta.key, meta.etag)) is batch:
+                del self._boarding[meta.key, meta.etag]
