@@ -20,7 +20,7 @@ from processors.formats import Format, Kind
 from processors.geometry import Area, Plan, as_seen, planned, unturned
 from processors.steps import CLEAR, WHITE, Colour, Step
 from processors.transform import Fit, Transform
-from processors.values import Inspected, Limits, Rendered
+from processors.values import Inspected, Limits, Rendered, Watermark
 
 Made = TypeVar("Made")
 ANIMATION_DROPPED = "animation-dropped"
@@ -139,6 +139,7 @@ class Job:
     output: Output
     frames: int
     degraded: tuple[str, ...]
+    mark: Watermark | None = None
 
     @property
     def estimate_bytes(self) -> int:
@@ -153,7 +154,7 @@ class Job:
     @property
     def _filter_bytes(self) -> int:
         # Of a pixel, where filters look at its neighbours in colours of their own.
-        return FILTER_BYTES if self.transform.blur or self.transform.sharp else 0
+        return FILTER_BYTES if self.transform.blur or self.transform.sharp or self.mark else 0
 
     @property
     def ground(self) -> Colour | None:
@@ -213,7 +214,8 @@ def _decided(source: Source, transform: Transform, limits: Limits, trimmed: Area
     )
     if not output.format.animates or transform.animated is False:
         frames, is_cut = 1, False
-    return Job(source, transform, plan, output, frames, (ANIMATION_DROPPED,) if is_cut else ())
+    mark = next((mark for mark in limits.watermarks if mark.name == transform.watermark), None)
+    return Job(source, transform, plan, output, frames, (ANIMATION_DROPPED,) if is_cut else (), mark)
 
 
 def _rendered(job: Job) -> Rendered:
@@ -283,6 +285,8 @@ def _finishing(job: Job) -> tuple[Step, ...]:
         row.append(steps.padded(plan.box, plan.gravity, job.ground or CLEAR))
     if transform.pad is not None:
         row.append(steps.framed(transform.pad, job.ground or CLEAR))
+    if job.mark is not None:
+        row.append(steps.watermarked(job.mark))
     return tuple(row)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pyvips
 
 from processors.geometry import SEEKING, TURNS, Area, Size, corner
+from processors.values import Watermark
 
 Step = Callable[[pyvips.Image], pyvips.Image]
 Colour = tuple[int, ...]
@@ -128,6 +129,24 @@ def framed(pad: tuple[int, int, int, int], ground: Colour) -> Step:
 
     def step(image: pyvips.Image) -> pyvips.Image:
         return _on(image, ground, (left, top), (image.width + left + right, image.height + top + bottom))
+
+    return step
+
+
+def watermarked(mark: Watermark) -> Step:
+    """Lay *mark* over the picture; it shrinks where it would not fit between its margins."""
+
+    def step(image: pyvips.Image) -> pyvips.Image:
+        margin = round(mark.margin * min(image.width, image.height))
+        room = max(1, image.width - 2 * margin), max(1, image.height - 2 * margin)
+        width = min(room[0], max(1, round(mark.size * image.width)))
+        laid = pyvips.Image.thumbnail(mark.path, width, height=room[1], export_profile="srgb").colourspace("srgb").cast("uchar")
+        laid = laid if laid.hasalpha() else laid.addalpha()
+        laid = laid * [1, 1, 1, mark.opacity]
+        left, top = corner(room, (laid.width, laid.height), mark.place)
+        colour = image.colourspace("srgb")
+        over = colour.composite2(laid.copy(interpretation="srgb"), "over", x=margin + left, y=margin + top)
+        return (over if image.hasalpha() else over.extract_band(0, n=3)).cast("uchar")
 
     return step
 

@@ -152,7 +152,7 @@ def _switch(text: str | None) -> bool | None:
     return None if text is None else text == "1"
 
 
-_LATER = frozenset(("wm", "max", "page", "time", "meta", "preset", "explain"))
+_LATER = frozenset(("max", "page", "time", "meta", "preset", "explain"))
 
 
 @lru_cache(CACHED)

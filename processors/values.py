@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """A picture that is laid over renditions. *name* ends in a revision of all that follows; *place* is a gravity or ``XxY``.
+
+    *size* is its width in parts of the rendition's, *margin* its distance from the edges in parts of the shorter side.
+    """
+
+    name: str
+    path: str
+    place: str = "bottom-right"
+    size: float = 0.2
+    margin: float = 0.02
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +36,13 @@ class Limits:
     budget_bytes: int = 512 << 20
     """estimated memory of everything that is decoded at one time"""
     deadline_s: float = 10.0
+    watermarks: tuple[Watermark, ...] = ()
+    """what may be laid over a picture"""
+
+    @classmethod
+    def restored(cls, words: dict[str, Any]) -> Limits:
+        """The limits whose fields, as JSON has them, are *words*."""
+        return cls(**{**words, "watermarks": tuple(Watermark(**mark) for mark in words.get("watermarks", ()))})
 
 
 @dataclass(frozen=True, slots=True)

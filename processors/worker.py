@@ -53,7 +53,7 @@ def main() -> None:
     start = _read(requests)
     if start is None:
         return
-    limits = Limits(**start["limits"])
+    limits = Limits.restored(start["limits"])
     try:
         from processors import image, series  # noqa: F401, PLC0415 - what fails here is to be told, not printed
 

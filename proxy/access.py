@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf
 
@@ -19,6 +19,7 @@ from proxy.keys import Key
 from proxy.presets import Preset, Presets
 from proxy.settings import ReadAccess, TransformAccess
 from proxy.signing import Signatures
+from proxy.watermarks import Watermarks
 
 
 class Right(StrEnum):
@@ -52,6 +53,7 @@ class Gate:
     reads: ReadAccess
     transforms: TransformAccess
     ignored: frozenset[str] = frozenset()
+    watermarks: Watermarks = field(default_factory=lambda: Watermarks(()))
 
     def admit(self, authorization: Sequence[str], raw_query: str, key: Key, headers: Mapping[str, str]) -> Admission:
         """What *raw_query* of *key* gets; raises BadParameter, Unauthorized, Forbidden and its kin, NotFound.
@@ -79,7 +81,7 @@ class Gate:
         terms = _terms(said, wish, preset, private=private or right is Right.TOKEN, until=until)
         if right is Right.MODE and ladder.is_beyond(exact) and asked != exact:
             terms = replace(terms, degraded=("size-nearest",))
-        return Admission(said, asked, Transform.of(asked), terms, preset, right)
+        return Admission(said, asked, Transform.of(self.watermarks.resolved(asked)), terms, preset, right)
 
     def _offered(self, authorization: Sequence[str], said: Query, exact: Query, preset: Preset | None) -> tuple[Query, Right]:
         # What an unsigned address gets: what everybody may have, unless that is not what it asks for and a token lifts it.

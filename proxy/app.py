@@ -17,8 +17,8 @@ from aiohttp import web
 
 from processors.formats import Kind
 from processors.pool import Pool
-from processors.values import Limits
-from proxy import peer, stores
+from processors.values import Limits, Watermark
+from proxy import peer, stores, watermarks
 from proxy.access import Gate
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
@@ -43,6 +43,7 @@ from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
 from proxy.signing import Signatures
 from proxy.stores import Stores
+from proxy.watermarks import Watermarks
 
 NAME = "sav3-media-proxy"
 SECRET_FILE = "jwt-secret"  # noqa: S105 - a file name
@@ -108,28 +109,22 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
     """Open every part in order, give the service that is made of them, and close them in reverse."""
     metrics = Metrics()
     data = settings.media_data_dir
-    limits = Limits(
-        max_pixels=settings.media_max_pixels,
-        max_pixels_all_frames=settings.media_max_pixels_all_frames,
-        max_frames=settings.media_max_frames,
-        budget_bytes=settings.media_decode_budget,
-        deadline_s=settings.media_render_deadline,
-    )
     async with AsyncExitStack() as stack:
         # First of all, since it holds the lock that lets one service alone work in the data folder.
         thumbnails = await stack.enter_async_context(LocalBackend(data / "thumbnails", name="thumbnails", durable=False))
         spool = _emptied(data / "spool")
+        marks = _watermarks(settings, _emptied(data / "watermarks"))
         catalogue = await stack.enter_async_context(SqlCatalogue(data / "catalogue.sqlite"))
         kept = await stack.enter_async_context(
             stores.opened(settings, thumbnails, catalogue, partial(service_token, tokens), metrics, spool)
         )
         pool = await stack.enter_async_context(
             Pool(
-                limits,
+                _limits(settings, marks),
                 settings.render_workers,
                 settings.render_queue,
                 settings.media_render_wait,
-                readable=(data / "media", data / "thumbnails", spool),
+                readable=(data / "media", data / "thumbnails", data / "watermarks", spool),
             )
         )
         renderer = PoolRenderer(pool, spool, settings.render_workers + settings.render_queue)
@@ -148,6 +143,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             settings.media_read_access,
             settings.media_transform_access,
             frozenset(settings.media_ignored_parameters),
+            Watermarks(marks),
         )
         health = _health(settings, tokens, kept, catalogue, pool, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
@@ -180,6 +176,26 @@ def signer(settings: Settings) -> Signatures:
     """What signs and verifies the addresses of this deployment."""
     secrets = [secret.get_secret_value() for secret in settings.media_url_secrets]
     return Signatures(secrets, eternal=settings.media_eternal_addresses)
+
+
+def _limits(settings: Settings, marks: tuple[Watermark, ...]) -> Limits:
+    return Limits(
+        max_pixels=settings.media_max_pixels,
+        max_pixels_all_frames=settings.media_max_pixels_all_frames,
+        max_frames=settings.media_max_frames,
+        budget_bytes=settings.media_decode_budget,
+        deadline_s=settings.media_render_deadline,
+        watermarks=marks,
+    )
+
+
+def _watermarks(settings: Settings, folder: Path) -> tuple[Watermark, ...]:
+    if settings.media_watermarks is None:
+        return ()
+    try:
+        return watermarks.load(settings.media_watermarks, folder)
+    except watermarks.BadWatermarks as error:
+        raise StartError(f"MEDIA_WATERMARKS: {settings.media_watermarks} is not usable. {error}".removesuffix(".")) from None
 
 
 def presets(settings: Settings) -> Presets:

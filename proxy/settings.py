@@ -118,6 +118,7 @@ class Settings(BaseModel):
     media_read_access: ReadAccess = Field(ReadAccess.PUBLIC, description="public, owner or signed")
     media_transform_access: TransformAccess = Field(TransformAccess.OPEN, description="open, ladder, presets or signed")
     media_presets: Path | None = Field(None, description="file of presets (TOML)")
+    media_watermarks: Path | None = Field(None, description="file of watermarks (TOML)")
     media_ignored_parameters: Texts = Field((), description="further names in queries that are ignored, such as msclkid")
     media_url_secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
         (), max_length=4, description="secrets of signed addresses, 32 bytes or more each; name them kid:secret to use kid"
