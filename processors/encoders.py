@@ -5,17 +5,29 @@ Quality is on the JPEG scale and mapped per codec. Effort is measured, not guess
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import pyvips
 
 from processors.formats import FORMATS, Format
+from processors.metadata import Metadata
 from processors.transform import DEFAULT_QUALITY
 
 INLINE_AVIF_PIXELS = 2_000_000
 """the largest AVIF that is made while somebody waits and would take WebP too"""
+AUTOMATIC_QUALITY, SAVING_QUALITY = 76, 60
+MAX_TRIES = 4
+NEAR = 0.92
+"""of the bytes that are allowed: near enough to stop the search"""
+LOG_BYTES_PER_QUALITY = 0.02
+"""of a JPEG of middle quality; the next tries tell better"""
+THUMBNAIL = "jpeg-thumbnail-data"
+"""where libvips puts the thumbnail in an EXIF block, and what it writes back into any other"""
+BLOCKS = ("exif-data", "xmp-data", "iptc-data")
 SMALL_PIXELS = 500_000
 LARGE_PIXELS = 4_000_000
 
@@ -25,6 +37,10 @@ _SAVERS = {
     **{"avif": "heifsave_buffer", "gif": "gifsave_buffer"},
 }
 _QUALITIES = {"jpg": ((1, 1), (100, 100)), "webp": ((1, 1), (80, 79), (100, 100)), "avif": ((1, 10), (80, 63), (100, 90))}
+_FEWER_COLOURS: dict[str, tuple[dict[str, Any], ...]] = {
+    "png": tuple({"palette": True, "bitdepth": bits} for bits in (8, 4, 2)),
+    "gif": tuple({"bitdepth": bits} for bits in (6, 4, 2)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +67,55 @@ class Output:
 
     def encode(self, image: pyvips.Image) -> bytes:
         """The file. *image* is 8 bits a channel, sRGB or grey; an animation is its pages in one strip."""
-        options: dict[str, Any] = _options(self.name, self.pixels)
-        if self.name in _QUALITIES:
-            options["Q"] = _on_scale(self.quality, _QUALITIES[self.name])
-        keep = "exif" if image.get_typeof("exif-data") else "none"
-        data: bytes = getattr(image, _SAVERS[self.name])(keep=keep, **options)
+        return self._saved(image, {"Q": _on_scale(self.quality, _QUALITIES[self.name])} if self.name in _QUALITIES else {})
+
+    def encode_within(self, image: pyvips.Image, max_bytes: int) -> tuple[bytes, bool]:
+        """The best file of no more than *max_bytes* that at most four tries find, and True; else the smallest, and False.
+
+        Never of a higher quality than *quality*; what is lossless gets fewer colours. The pixels are held in memory meanwhile.
+        """
+        image = image.copy_memory()
+        return self._fewer_colours(image, max_bytes) if self.name in _FEWER_COLOURS else self._lower_quality(image, max_bytes)
+
+    def _fewer_colours(self, image: pyvips.Image, max_bytes: int) -> tuple[bytes, bool]:
+        smallest = b""
+        for options in ({}, *_FEWER_COLOURS[self.name]):
+            data = self._saved(image, options)
+            if len(data) <= max_bytes:
+                return data, True
+            smallest = min(smallest or data, data, key=len)
+        return smallest, False
+
+    def _lower_quality(self, image: pyvips.Image, max_bytes: int) -> tuple[bytes, bool]:
+        sizes: dict[int, int] = {}
+        best, smallest, quality = b"", b"", self.quality
+        while True:
+            data = replace(self, quality=quality).encode(image)
+            sizes[quality] = len(data)
+            smallest = min(smallest or data, data, key=len)
+            low = max((quality for quality, size in sizes.items() if size <= max_bytes), default=0)
+            high = min((quality for quality, size in sizes.items() if size > max_bytes), default=self.quality + 1)
+            if quality == low:
+                best = data
+            if high - low <= 1 or len(best) >= max_bytes * NEAR or len(sizes) == MAX_TRIES:
+                return best or smallest, bool(best)
+            is_last_hope = not best and len(sizes) == MAX_TRIES - 1
+            quality = 1 if is_last_hope else min(max(low + 1, _guessed(sizes, max_bytes)), high - 1)
+
+    def _saved(self, image: pyvips.Image, options: Mapping[str, Any]) -> bytes:
+        keep = ":".join(name.removesuffix("-data") for name in BLOCKS if image.get_typeof(name))
+        data: bytes = getattr(image, _SAVERS[self.name])(keep=keep or "none", **{**_options(self.name, self.pixels), **options})
         return data
+
+
+def _guessed(sizes: Mapping[int, int], max_bytes: int) -> int:
+    # The quality of that size: its logarithm goes nearly straight with quality, and the nearest tries tell how steeply.
+    wanted = math.log(max_bytes * (1 + NEAR) / 2)
+    (near, size), *others = sorted(sizes.items(), key=lambda item: abs(math.log(item[1]) - wanted))
+    slope = LOG_BYTES_PER_QUALITY
+    if others and others[0][1] != size:
+        slope = max((math.log(others[0][1]) - math.log(size)) / (others[0][0] - near), LOG_BYTES_PER_QUALITY / 4)
+    return round(near + (wanted - math.log(size)) / slope)
 
 
 def _options(name: str, pixels: int) -> dict[str, Any]:
@@ -108,20 +167,27 @@ def output(name: str, quality: int | None, *, animated: bool, alpha: bool, pixel
     return Output(name, DEFAULT_QUALITY if quality is None else quality, pixels, alpha)
 
 
-def stripped(image: pyvips.Image, rights: bytes | None) -> pyvips.Image:
-    """*image* with no metadata but *rights*: no position, serial number, owner, comment, profile or thumbnail."""
+def stripped(image: pyvips.Image, metadata: Metadata, policy: str | None = None) -> pyvips.Image:
+    """*image* with no metadata but what *policy* lets go of the source's: no profile, and no comment or thumbnail ever."""
     bare = image.copy()
     try:
-        for name in [name for name in bare.get_fields() if name.startswith("exif")]:
+        for name in [name for name in bare.get_fields() if name.startswith("exif") or name in (*BLOCKS, THUMBNAIL)]:
             bare.remove(name)  # of the rest the savers keep nothing
         if bare.get_typeof("orientation"):
             bare.remove("orientation")  # the pixels are turned already, and AVIF would be turned once more (its irot)
     except UnicodeDecodeError:  # a text chunk of a PNG whose name is not UTF-8: only the pixels go on
         bare = pyvips.Image.new_from_memory(image.write_to_memory(), image.width, image.height, image.bands, "uchar")
         bare = bare.copy(interpretation=image.interpretation)
-    if rights is not None:
-        bare.set_type(pyvips.GValue.blob_type, "exif-data", rights)
+    leaving = metadata.leaving(policy)
+    for name, block in zip(BLOCKS, (leaving.exif, leaving.xmp, leaving.iptc), strict=True):
+        if block is not None:
+            bare.set_type(pyvips.GValue.blob_type, name, block)
     return bare
+
+
+def automatic_quality(image: pyvips.Image, format_name: str, *, saving: bool) -> int:
+    """The quality that ``q=auto`` stands for; *saving* is for who asked for fewer bytes."""
+    return SAVING_QUALITY if saving else AUTOMATIC_QUALITY
 
 
 def _on_scale(quality: int, points: tuple[tuple[int, int], ...]) -> int:

@@ -13,11 +13,12 @@ from typing import Any, Generic, TypeVar
 import pyvips
 
 from processors import costs, decoders, encoders, steps
-from processors.decoders import Source, translated
+from processors.decoders import translated
 from processors.encoders import Output
 from processors.errors import TooCostly
 from processors.formats import Format, Kind
 from processors.geometry import Area, Plan, as_seen, planned, unturned
+from processors.source import Source
 from processors.steps import CLEAR, WHITE, Colour, Step
 from processors.transform import Fit, Transform
 from processors.values import Inspected, Limits, Rendered, Watermark
@@ -241,7 +242,7 @@ def finished(image: pyvips.Image, job: Job) -> Rendered:
 
 
 def _encoded(image: pyvips.Image, job: Job) -> Rendered:
-    data = job.output.encode(encoders.stripped(image, job.source.rights))
+    data = job.output.encode(encoders.stripped(image, job.source.metadata))
     return Rendered(data, job.output.format.mime, *job.plan.frame, job.degraded)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
@@ -42,6 +42,8 @@ PLACES = (0.1, 0.3, 0.5, 0.7)
 SEEN = 12.0
 """the spread of brightness, of 255, from which a still shows something"""
 MAX_SEARCHED_FRAMES = 250
+MAX_FRAMES_TO_A_MOMENT = 3000
+"""from a key frame on; films have one every few seconds, and the deadline of a rendition ends the search in others"""
 _TURNS = {0: 1, 90: 6, 180: 3, 270: 8}
 
 
@@ -87,14 +89,17 @@ def turn(path: str, format: Format) -> int:
         return _turn(frame) if isinstance(frame, VideoFrame) else 1
 
 
-def still(path: str, format: Format) -> Still:
-    """The frame that stands for the film: of a few key frames the one that shows most; raises Corrupt, Unsupported."""
+def still(path: str, format: Format, time: str | None = None) -> Still:
+    """A frame of the film: what is seen at *time*, or without it the one of a few that shows most; raises Corrupt, Unsupported.
+
+    *time* is in seconds, or with ``%`` a part of the length; beyond the end it is the last frame.
+    """
     with _opened(path, format) as container:
         stream = _pictures(container, format)
         if stream is None or not _is_decoded(stream):
             raise Unsupported("there is no picture in this film that is decoded here")
         stream.codec_context.thread_count = 1
-        frame = _best(container, stream)
+        frame = _best(container, stream) if time is None else _seen(container, stream, time)
         image = _image(frame.reformat(format="rgb24"), 3).copy(interpretation="srgb")
         return Still(image.resize(_aspect(stream), vscale=1) if _aspect(stream) != 1 else image, _turn(frame))
 
@@ -137,6 +142,25 @@ def _aspect(stream: VideoStream) -> float:
 def _turn(frame: VideoFrame) -> int:
     # PyAV gives degrees against the clock, EXIF numbers what the viewer must do.
     return _TURNS.get(-frame.rotation % 360, 1)
+
+
+def _seen(container: InputContainer, stream: VideoStream, time: str) -> VideoFrame:
+    # The last frame that is not after the moment: from the key frame before it on.
+    begin_s, length_s = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
+    moment_s = length_s * float(time[:-1]) / 100 if time.endswith("%") else float(time)
+    if length_s:
+        moment_s = min(moment_s, length_s)
+    with suppress(av.error.FFmpegError):  # without an index it is read from the beginning
+        container.seek(round((begin_s + moment_s) * av.time_base))
+    seen: VideoFrame | None = None
+    with suppress(av.error.EOFError):
+        for frame in islice(container.decode(stream), MAX_FRAMES_TO_A_MOMENT):
+            if seen is not None and frame.time is not None and frame.time > begin_s + moment_s + 1e-6:
+                break
+            seen = frame
+    if seen is None:
+        raise Corrupt("nothing at this moment of the film can be decoded")
+    return seen
 
 
 def _best(container: InputContainer, stream: VideoStream) -> VideoFrame:

@@ -11,7 +11,7 @@ import math
 import struct
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from random import Random
@@ -64,6 +64,22 @@ def exif(orientation: int | None = None, *, private: bool = False) -> bytes:
         tags.get_ifd(GPS_TAG).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0), 29: CANARY})
         tags.get_ifd(EXIF_TAG).update({0xA431: CANARY, 0xA430: CANARY})
     return tags.tobytes()
+
+
+def with_thumbnail(block: bytes, thumbnail: bytes) -> bytes:
+    """The EXIF *block* with *thumbnail*, a JPEG, in a second directory at its end."""
+    tiff = bytearray(block.removeprefix(b"Exif\0\0"))
+    order = "<" if tiff[:2] == b"II" else ">"
+    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+    (count,) = struct.unpack_from(f"{order}H", tiff, first)
+    struct.pack_into(f"{order}I", tiff, first + 2 + 12 * count, len(tiff))
+    place = len(tiff) + 2 + 12 * 3 + 4
+    entries = ((0x0103, 3, 1, 6), (0x0201, 4, 1, place), (0x0202, 4, 1, len(thumbnail)))
+    tiff += struct.pack(f"{order}H", len(entries))
+    for tag, kind, number, value in entries:
+        tiff += struct.pack(f"{order}HHI", tag, kind, number)
+        tiff += struct.pack(f"{order}I" if kind == 4 else f"{order}Hxx", value)
+    return b"Exif\0\0" + bytes(tiff + bytes(4) + thumbnail)
 
 
 @cache
@@ -299,25 +315,36 @@ def pdf() -> bytes:
 # -- films and sound ------------------------------------------------------------------------------------------------------
 
 
-def _film(kind: str, codec: str, width: int, height: int, seconds: float, black_s: float) -> bytes:
+def _film(kind: str, codec: str, pages: Sequence[Image.Image]) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=kind) as film:
         stream = film.add_stream(codec, rate=10, options={"g": "5"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        (stream.width, stream.height), stream.pix_fmt = pages[0].size, "yuv420p"
         stream.codec_context.thread_count = 1
-        for number in range(max(1, round(seconds * 10))):
-            dark = number < black_s * 10
-            frame = av.VideoFrame.from_image(Image.new("RGB", (width, height)) if dark else corners(width, height))
+        for number, page in enumerate(pages):
+            frame = av.VideoFrame.from_image(page)
             frame.pts, frame.time_base = number, Fraction(1, 10)
             film.mux(stream.encode(frame))
         film.mux(stream.encode())
     return buffer.getvalue()
 
 
+def _pages(width: int, height: int, seconds: float, black_s: float = 0) -> list[Image.Image]:
+    black = Image.new("RGB", (width, height))
+    return [black if number < black_s * 10 else corners(width, height) for number in range(max(1, round(seconds * 10)))]
+
+
+@cache
+def dawn(kind: str) -> bytes:
+    """A film (mp4, webm) of two seconds, ten frames each, that grows brighter: the grey of a frame is ten times its number."""
+    codec = {"mp4": "libx264", "webm": "libvpx"}[kind]
+    return _film(kind, codec, [Image.new("RGB", (64, 48), (number * 10,) * 3) for number in range(20)])
+
+
 @cache
 def mp4(width: int = 160, height: int = 120, *, seconds: float = 1, black_s: float = 0, rotated: int = 0) -> bytes:
     """An H.264 film, black for its first *black_s*; *rotated* degrees by its display matrix (clockwise, multiples of 90)."""
-    data = _film("mp4", "libx264", width, height, seconds, black_s)
+    data = _film("mp4", "libx264", _pages(width, height, seconds, black_s))
     return _turned(data, rotated) if rotated else data
 
 
@@ -332,7 +359,7 @@ def _turned(data: bytes, degrees: int) -> bytes:
 @cache
 def webm(width: int = 160, height: int = 120, *, seconds: float = 1) -> bytes:
     """A VP8 film."""
-    return _film("webm", "libvpx", width, height, seconds, 0)
+    return _film("webm", "libvpx", _pages(width, height, seconds))
 
 
 def _sound(kind: str, codec: str, seconds: float) -> bytes:

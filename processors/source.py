@@ -1,0 +1,68 @@
+"""A picture file with its header read: what every decoder gives, and all that the pipeline knows of the file. Workers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyvips
+
+from processors.costs import COSTS, Cost
+from processors.errors import BadParameter
+from processors.formats import Format
+from processors.metadata import NOTHING, Metadata
+
+STRICT = "error"
+"""``fail_on`` of libvips: a truncated or damaged file is refused; a warning, as of odd metadata, is not"""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture file with its header read. *width* and *height* are of one frame, as stored; *load* gives its pixels.
+
+    ``load(shrink, frames)``: at 1/*shrink* of the size, one of *shrinks* or 1, and *frames* pages (-1: all) in one strip that
+    can be read once, from top to bottom. *pixel_bytes* is the size of a decoded pixel. *turn* is the EXIF orientation, 1 to 8.
+    *skipped* frames have to be decoded before the first that is wanted.
+    """
+
+    format: Format
+    width: int
+    height: int
+    load: Callable[[int, int], pyvips.Image]
+    frames: int = 1
+    alpha: bool = False
+    turn: int = 1
+    cost: Cost = COSTS["jpeg"]
+    pixel_bytes: int = 3
+    shrinks: tuple[int, ...] = ()
+    metadata: Metadata = NOTHING
+    skipped: int = 0
+    opening: Callable[[str | None], Source] | None = None
+
+    def opened(self, time: str | None = None) -> Source:
+        """The source ready to load: of a film, its still is looked for now, and with it how it must be turned.
+
+        *time* is where: seconds, or with ``%`` a part of the film's length; None is the still that shows most.
+        """
+        return self if self.opening is None else self.opening(time)
+
+    def shrink(self, room: float) -> int:
+        """The most of *shrinks* that is no more than *room*, or 1."""
+        return next((shrink for shrink in self.shrinks if shrink <= room), 1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as stored."""
+        return self.width, self.height
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height after orientation."""
+        return (self.height, self.width) if self.turn >= 5 else (self.width, self.height)
+
+
+def numbered(page: int, pages: int) -> int:
+    """The place of *page*, counted from 1, among *pages*; raises BadParameter where there is none."""
+    if page > pages:
+        raise BadParameter("the file has no such page", param="page", allowed=f"1 to {pages}")
+    return page - 1
