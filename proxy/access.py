@@ -14,10 +14,10 @@ from processors.transform import Transform
 from proxy import hints, ladder
 from proxy.auth import Action, Tokens, require
 from proxy.caching import Terms
-from proxy.errors import BadSignature, ExpiredAddress, NotOffered
+from proxy.errors import BadSignature, ExpiredAddress, NotOffered, StartError
 from proxy.keys import Key
-from proxy.presets import Preset, Presets
-from proxy.settings import ReadAccess, TransformAccess
+from proxy.presets import BadPresets, Preset, Presets
+from proxy.settings import ReadAccess, Settings, TransformAccess
 from proxy.signing import Signatures
 from proxy.watermarks import Watermarks
 
@@ -127,6 +127,22 @@ class Gate:
         if verdict is not None:
             raise BadSignature
         return float(parameters.get("exp", "inf"))
+
+
+def signer(settings: Settings) -> Signatures:
+    """What signs and verifies the addresses of this deployment."""
+    secrets = [secret.get_secret_value() for secret in settings.media_url_secrets]
+    return Signatures(secrets, eternal=settings.media_eternal_addresses)
+
+
+def presets(settings: Settings) -> Presets:
+    """The presets of this deployment; raises StartError if their file is not usable."""
+    known = Presets(settings.media_presets, frozenset(settings.media_ignored_parameters))
+    try:
+        known.load()
+    except BadPresets as error:
+        raise StartError(f"MEDIA_PRESETS: {settings.media_presets} is not usable. {error}".removesuffix(".")) from None
+    return known
 
 
 def _terms(said: Query, wish: Query, preset: Preset | None, *, private: bool, until: float | None) -> Terms:

@@ -19,7 +19,7 @@ from processors.formats import Kind
 from processors.pool import Pool
 from processors.values import Limits, Watermark
 from proxy import peer, stores, watermarks
-from proxy.access import Gate
+from proxy.access import Gate, presets, signer
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.renderer import PoolRenderer
@@ -32,7 +32,7 @@ from proxy.ingest import Ingest
 from proxy.middleware import REQUEST_ID
 from proxy.observe import Metrics
 from proxy.ports import Backend
-from proxy.presets import BadPresets, Presets
+from proxy.presets import Presets
 from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.media import Departure, MediaRoutes
@@ -41,7 +41,6 @@ from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
 from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
-from proxy.signing import Signatures
 from proxy.stores import Stores
 from proxy.watermarks import Watermarks
 
@@ -172,12 +171,6 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         yield Service(runner, health, known_presets, hot)
 
 
-def signer(settings: Settings) -> Signatures:
-    """What signs and verifies the addresses of this deployment."""
-    secrets = [secret.get_secret_value() for secret in settings.media_url_secrets]
-    return Signatures(secrets, eternal=settings.media_eternal_addresses)
-
-
 def _limits(settings: Settings, marks: tuple[Watermark, ...]) -> Limits:
     return Limits(
         max_pixels=settings.media_max_pixels,
@@ -196,16 +189,6 @@ def _watermarks(settings: Settings, folder: Path) -> tuple[Watermark, ...]:
         return watermarks.load(settings.media_watermarks, folder)
     except watermarks.BadWatermarks as error:
         raise StartError(f"MEDIA_WATERMARKS: {settings.media_watermarks} is not usable. {error}".removesuffix(".")) from None
-
-
-def presets(settings: Settings) -> Presets:
-    """The presets of this deployment; raises StartError if their file is not usable."""
-    known = Presets(settings.media_presets, frozenset(settings.media_ignored_parameters))
-    try:
-        known.load()
-    except BadPresets as error:
-        raise StartError(f"MEDIA_PRESETS: {settings.media_presets} is not usable. {error}".removesuffix(".")) from None
-    return known
 
 
 def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery) -> None:

@@ -86,17 +86,19 @@ def sign(
 ) -> None:
     """Print a signed address: whoever holds it may have what it names, without a token."""
     from processors.errors import MediaError
-    from proxy import addresses, app
+    from proxy import access, addresses
     from proxy.errors import StartError
+    from proxy.observe import configure_logs
 
     settings = _settings({})
+    configure_logs("error")
     if eternal and not settings.media_eternal_addresses:
         _fail("The service takes only addresses with an end: leave --eternal out, or set MEDIA_ETERNAL_ADDRESSES.")
     try:
         path = addresses.signed(
             address,
-            app.signer(settings),
-            app.presets(settings),
+            access.signer(settings),
+            access.presets(settings),
             frozenset(settings.media_ignored_parameters),
             ends=None if eternal else addresses.end(expires, rounded=not exact),
             kid=kid,

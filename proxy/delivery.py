@@ -44,6 +44,17 @@ class Opened:
     degraded: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a request for a rendition would come to: *found* is ``memory``, ``stored``, or ``miss`` if it were to be made."""
+
+    source: ObjectMeta
+    settled: Transform
+    name: Key
+    version: Version
+    found: str
+
+
 class Delivery:
     """Opens originals and renditions.
 
@@ -107,6 +118,13 @@ class Delivery:
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
         return Opened(ObjectReader(made, _whole(rendered.data), data=rendered.data), version, name, rendered.degraded)
 
+    async def plan(self, key: Key, transform: Transform, accept: str) -> Plan:
+        """What `rendition` would do; nothing is made."""
+        meta = await self.meta(key)
+        settled, name, version = _named(meta, transform, accept if transform.varies else "")
+        found = "memory" if self._cache.get(name) is not None else "stored" if await self._is_stored(name) else "miss"
+        return Plan(meta, settled, name, version, found)
+
     def kept(self, key: Key, version: str, name: Key) -> Rendered | None:
         """The rendition *name*, if it is in memory and *version* is known to be what *key* is now."""
         meta = self._metas.get(key)
@@ -161,6 +179,13 @@ class Delivery:
                 self._errands.begin(lambda: self._keep(meta, name, rendered))
         self._cache.set(name, rendered, len(rendered.data))
         return rendered
+
+    async def _is_stored(self, name: Key) -> bool:
+        try:
+            await self._variants.head(name)
+        except (NotFound, Unavailable):
+            return False
+        return True
 
     async def _stored(self, name: Key) -> Rendered | None:
         try:

@@ -8,17 +8,19 @@ from pathlib import Path
 from aiohttp import web
 
 from proxy import caching, keys, responses
-from proxy.access import Gate
+from proxy.access import Admission, Gate
 from proxy.assets import Assets
 from proxy.auth import Action, require
 from proxy.caching import Terms
 from proxy.conditions import NotModified, Wanted
 from proxy.delivery import Delivery
-from proxy.errors import BadKey
+from proxy.errors import BadKey, Unauthorized
+from proxy.explanation import explained
 from proxy.hot import HotAnswers
 from proxy.keys import Key
 from proxy.responses import TERMS
 from proxy.routes import targets
+from proxy.routes.assets import private_json
 from proxy.settings import DeliveryMode
 
 
@@ -50,6 +52,8 @@ class MediaRoutes:
         key = keys.from_target(path)
         admission = self._gate.admit(request.headers.getall("Authorization", []), query, key, request.headers)
         terms = request[TERMS] = admission.terms
+        if "explain" in admission.said:
+            return await self._explanation(request, key, admission)
         wanted = responses.wanted(request)
         try:
             if admission.transform.is_identity:
@@ -61,6 +65,15 @@ class MediaRoutes:
         if terms.is_for_all:
             self._hot.remember(request, opened, headers.copy())
         return await responses.send(request, opened, headers, self._idle_s)
+
+    async def _explanation(self, request: web.Request, key: Key, admission: Admission) -> web.StreamResponse:
+        if self._gate.tokens.bearer(request.headers.getall("Authorization", [])) is None:
+            raise Unauthorized("explain=1 needs a token: Authorization: Bearer …")
+        plan = None
+        if not admission.transform.is_identity:
+            plan = await self._delivery.plan(key, admission.transform, request.headers.get("Accept", ""))
+        source = await self._delivery.meta(key)
+        return private_json(explained(admission, self._gate.reads, self._gate.transforms, source, plan))
 
     async def _original(self, request: web.Request, key: Key, wanted: Wanted, terms: Terms) -> web.StreamResponse:
         mode = self._departure.mode
