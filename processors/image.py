@@ -7,7 +7,7 @@ file's own strips, so that whatever follows works on few pixels; turning swaps t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import pyvips
@@ -20,11 +20,11 @@ from processors.formats import Format, Kind
 from processors.geometry import Area, Plan, as_seen, planned, unturned
 from processors.source import Source
 from processors.steps import CLEAR, WHITE, Colour, Step
-from processors.transform import Fit, Transform
+from processors.transform import SAVING, Fit, Transform
 from processors.values import Inspected, Limits, Rendered, Watermark
 
 Made = TypeVar("Made")
-ANIMATION_DROPPED = "animation-dropped"
+ANIMATION_DROPPED, SIZE_NEAREST = "animation-dropped", "size-nearest"
 FILTER_BYTES = 16
 AVIF_EFFORT = 15
 
@@ -148,7 +148,8 @@ class Job:
         scaled, frame = self.plan.scaled[0] * self.plan.scaled[1], self.plan.frame[0] * self.plan.frame[1]
         is_resized = unturned(self.plan.scaled, self.plan.turn) != self.source.size
         turned = scaled * 3 if self.plan.turn != 1 else 0
-        pages = frame * 4 * self.frames if self.frames > 1 else 0
+        is_held = self.frames > 1 or self.transform.max_bytes or self.transform.automatic
+        pages = frame * 4 * self.frames if is_held else 0
         then_bytes = turned + pages + self.output.memory_bytes + scaled * self._filter_bytes
         return _decoding_bytes(self.source, _shrink(self), is_resized=is_resized, then_bytes=then_bytes)
 
@@ -168,7 +169,8 @@ class Job:
 
 def rendering(path: str, transform_text: str, limits: Limits) -> Work[Rendered]:
     """The rendition of a file; raises Unsupported (also for sound and documents), BadParameter, Corrupt, TooCostly."""
-    return rendition(decoders.look(path, limits), Transform.restore(transform_text), limits)
+    transform = Transform.restore(transform_text)
+    return rendition(decoders.look(path, limits, transform.page), transform, limits)
 
 
 def rendition(source: Source, transform: Transform, limits: Limits) -> Work[Rendered]:
@@ -181,12 +183,12 @@ def rendition(source: Source, transform: Transform, limits: Limits) -> Work[Rend
 
     def run() -> Rendered:
         with translated():
-            opened = source.opened()
+            opened = source.opened(transform.time)
             trimmed = None if transform.trim is None else _without_border(opened, transform.trim)
         return _rendered(job if opened is source and trimmed is None else _decided(opened, transform, limits, trimmed))
 
     is_plain = job.frames == 1 and source.opening is None and transform.trim is None
-    effort = job.output.pixels * job.frames * (AVIF_EFFORT if job.output.name == "avif" else 1)
+    effort = job.output.pixels * job.frames * (AVIF_EFFORT if job.output.name == "avif" else 1) * (4 if transform.max_bytes else 1)
     return Work(estimate, run, job if is_plain else None, effort)
 
 
@@ -242,8 +244,18 @@ def finished(image: pyvips.Image, job: Job) -> Rendered:
 
 
 def _encoded(image: pyvips.Image, job: Job) -> Rendered:
-    data = job.output.encode(encoders.stripped(image, job.source.metadata))
-    return Rendered(data, job.output.format.mime, *job.plan.frame, job.degraded)
+    transform, output, degraded = job.transform, job.output, job.degraded
+    image = encoders.stripped(image, job.source.metadata, transform.meta)
+    if transform.automatic is not None:
+        image = image.copy_memory()  # which is looked at before it is encoded
+        quality = encoders.automatic_quality(image, output.name, saving=transform.automatic == SAVING)
+        output = replace(output, quality=quality)
+    if transform.max_bytes is None:
+        data = output.encode(image)
+    else:
+        data, fits = output.encode_within(image, transform.max_bytes)
+        degraded += () if fits else (SIZE_NEAREST,)
+    return Rendered(data, output.format.mime, *job.plan.frame, degraded)
 
 
 def _stays_clear(source: Source, transform: Transform) -> bool:

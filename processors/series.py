@@ -34,6 +34,7 @@ class Series:
     """
 
     def __init__(self, path: str, limits: Limits) -> None:
+        self._path = path
         self._limits = limits
         self._source = decoders.look(path, limits)
         self._works: dict[int, Work[Rendered]] = {}
@@ -46,12 +47,16 @@ class Series:
         """Decide what is made of what; *texts* are settled transforms."""
         for number, text in enumerate(texts):
             try:
-                self._works[number] = image.rendition(self._source, Transform.restore(text), self._limits)
+                self._works[number] = self._work(Transform.restore(text))
             except MediaError as error:
                 self.refused[number] = error
         self._larger = larger({number: work.shared for number, work in self._works.items() if work.shared is not None})
         if self.estimate_bytes > self._limits.budget_bytes:
             self._larger = {}
+
+    def _work(self, transform: Transform) -> Work[Rendered]:
+        source = self._source if transform.page is None else decoders.look(self._path, self._limits, transform.page)
+        return image.rendition(source, transform, self._limits)
 
     @property
     def estimate_bytes(self) -> int:
@@ -115,7 +120,12 @@ def larger(jobs: dict[int, Job]) -> dict[int, int]:
 
 def _lies_within(job: Job, other: Job) -> bool:
     (width, height), (their_width, their_height) = _size(job), _size(other)
-    return job.plan.area == other.plan.area and their_width >= RATIO * width and their_height >= RATIO * height
+    return (
+        job.source is other.source
+        and job.plan.area == other.plan.area
+        and their_width >= RATIO * width
+        and their_height >= RATIO * height
+    )
 
 
 def _size(job: Job) -> tuple[int, int]:

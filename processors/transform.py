@@ -152,13 +152,10 @@ def _switch(text: str | None) -> bool | None:
     return None if text is None else text == "1"
 
 
-_LATER = frozenset(("max", "page", "time", "meta", "preset", "explain"))
-
-
 @lru_cache(CACHED)
 def _transform(query: Query) -> Transform:
-    if later := query.names & _LATER | ({"format"} if query.get("format") in DATA_FORMATS else set()):
-        raise BadParameter("this is not understood yet", param=min(later))
+    if query.get("format") in DATA_FORMATS:
+        raise BadParameter("this is not understood yet", param="format")
     said = dict(query.pairs)
     unhinted = {name: None if said.get(name) == "auto" else said.get(name) for name in ("w", "dpr")}
     hundredths = round(float(unhinted["dpr"] or 1) * 100)

@@ -25,7 +25,9 @@ ALIASES = {
     "bg": ["bg"],
     "crop": ["crop", "rect"],
     "gray": ["gray", "grey"],
-    **{name: [name] for name in ("trim", "rot", "flip", "blur", "sharp", "pad", "anim")},
+    "max": ["max", "max_bytes"],
+    "time": ["time", "at"],
+    **{name: [name] for name in ("meta", "page", "wm", "trim", "rot", "flip", "blur", "sharp", "pad", "anim")},
 }
 VALUES: dict[str, st.SearchStrategy[str]] = {
     "w": st.integers(1, 8192).map(str),
@@ -44,6 +46,11 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "gray": st.sampled_from(["0", "1"]),
     "pad": st.sampled_from(["0", "10", "1,2,3,4", "5,5,5,5"]),
     "anim": st.sampled_from(["0", "1"]),
+    "max": st.integers(1, 1 << 28).map(str),
+    "meta": st.sampled_from(["none", "Copyright", "keep"]),
+    "page": st.integers(1, 1000).map(str),
+    "time": st.sampled_from(["auto", "5", "1.50", "1m30s", "1h", "50%", "007s"]),
+    "wm": st.sampled_from(["logo", "a-1_b"]),
     "bg": st.sampled_from(["fff", "FF0000", "00000080", "112233ff", "Red", "transparent", "rebeccapurple"]),
 }
 IGNORED = ["t=1", "ts=2", "_=3", "cb=x", "nocache=1", "ref=a%20b", "fbclid=x", "gclid=y", "utm_source=z", "utm_anything="]
@@ -68,6 +75,14 @@ BAD = {
     "pad": ["2001", "-1", "1,2", "1,2,3,4,5", "", "1.5"],
     "ar": ["16:0", "0:9", "1:101", "16-9", "", "a:b", ":"],
     "anim": ["2", "yes"],
+    "max": ["0", "-1", "1.5", "10K", ""],
+    "meta": ["all", ""],
+    "page": ["0", "x", "100001", ""],
+    "time": ["-1", "101%25", "1x", "", "m", "s", "1:30"],
+    "wm": ["Logo", "../logo", "", "a@b", "x" * 65],
+    "preset": ["Card", "a/b", "", "a@", "@1"],
+    "any": ["s", "w,h", "w,w", "nothing", "exp", ""],
+    "explain": ["0", ""],
     "dl": ["a%00b", "a%0d%0ab", "x" * 300],
 }
 
@@ -79,6 +94,11 @@ def refused(query: str) -> BadParameter:
     return caught.value
 
 
+def written(said: dict[str, str]) -> str:
+    """The query that says so."""
+    return "&".join(f"{name}={quote(value, safe='')}" for name, value in said.items())
+
+
 @st.composite
 def sayings(draw: st.DrawFn) -> dict[str, str]:
     """Some parameters and their values."""
@@ -88,7 +108,7 @@ def sayings(draw: st.DrawFn) -> dict[str, str]:
 
 @given(sayings(), st.data())
 def test_order_aliases_case_and_what_is_ignored_make_no_difference(said: dict[str, str], data: st.DataObject) -> None:
-    plain = Transform.parse("&".join(f"{name}={value}" for name, value in said.items()))
+    plain = Transform.parse(written(said))
     pairs = [f"{data.draw(st.sampled_from(ALIASES[name]))}={quote(value, safe='')}" for name, value in said.items()]
     pairs += data.draw(st.lists(st.sampled_from(IGNORED + ASIDE), unique=True))
     other = Transform.parse("&".join(data.draw(st.permutations(pairs))))
@@ -97,8 +117,8 @@ def test_order_aliases_case_and_what_is_ignored_make_no_difference(said: dict[st
 
 @given(sayings())
 def test_the_canonical_text_means_the_same_and_is_its_own(said: dict[str, str]) -> None:
-    first = Transform.parse("&".join(f"{name}={value}" for name, value in said.items()))
-    again = Transform.parse(first.canonical)
+    first = Transform.parse(written(said))
+    again = Transform.restore(first.canonical)
     assert again == first
     assert again.canonical == first.canonical
     assert first.canonical.split("&") == sorted(first.canonical.split("&"))
@@ -117,7 +137,7 @@ def test_dpr_is_folded_into_the_sides(width: int, height: int, hundredths: int) 
     st.text(max_size=80),
 )
 def test_what_is_settled_can_be_restored_and_stays_settled(said: dict[str, str], mime: str, accept: str) -> None:
-    settled = Transform.parse("&".join(f"{name}={value}" for name, value in said.items())).settled(mime, accept)
+    settled = Transform.parse(written(said)).settled(mime, accept)
     assert Transform.restore(settled.canonical) == settled
     assert settled.format in ("jpg", "png", "webp", "avif", "gif", "small", "plain")
 
@@ -162,6 +182,10 @@ def test_any_text_is_a_transform_or_a_bad_parameter(query: str) -> None:
         ("blur=02.50", "blur=2.5"),
         ("trim=auto", "trim=10"),
         ("grey=1", "gray=1"),
+        ("at=1m30s", "time=90"),
+        ("time=01.50s", "time=1.5"),
+        ("time=50.0%25", "time=50%"),
+        ("max_bytes=01000", "max=1000"),
     ],
 )
 def test_the_canonical_text(query: str, canonical: str) -> None:
