@@ -46,6 +46,7 @@ COSTS: Mapping[str, Cost] = {
     "tiff": Cost(0),
     "bmp": Cost(10),
     "ico": Cost(10),
+    "svg": Cost(12),
     "film": Cost(40, kept=3),
 }
 

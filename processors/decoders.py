@@ -22,8 +22,11 @@ from processors.values import Limits
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOADERS = {"jpeg": "jpegload", "png": "pngload", "gif": "gifload", "webp": "webpload", "avif": "heifload", "tiff": "tiffload"}
-ALLOWED_LOADERS = ("JpegFile", "PngFile", "NsgifFile", "WebpFile", "HeifFile", "TiffFile")
+_LOADERS = {
+    **{"jpeg": "jpegload", "png": "pngload", "gif": "gifload", "webp": "webpload", "avif": "heifload", "tiff": "tiffload"},
+    "svg": "svgload_buffer",
+}
+ALLOWED_LOADERS = ("JpegFile", "PngFile", "NsgifFile", "WebpFile", "HeifFile", "TiffFile", "SvgBuffer")
 
 
 def prepare() -> None:
@@ -88,6 +91,13 @@ def check(limits: Limits, pixels: int, frames: int = 1) -> None:
             raise TooCostly(f"a picture may have {allowed} {name.replace('-', ' ')}", limit=name, allowed=allowed, actual=actual)
 
 
+def _svg(path: str, format: Format, page: int | None) -> Source:
+    from processors import drawing  # noqa: PLC0415 - Pillow is 9 MiB that only workers with drawings pay
+
+    numbered(page or 1, 1)
+    return drawing.look(path, format)
+
+
 def _film(path: str, format: Format, page: int | None) -> Source:
     from processors import video  # noqa: PLC0415 - FFmpeg is 30 MiB that only workers with films pay
 
@@ -117,5 +127,6 @@ _LOOKS: dict[str, Callable[[str, Format, int | None], Source]] = {
     "tiff": vips_decoders.tiff,
     "bmp": pillow_decoders.bitmap,
     "ico": pillow_decoders.bitmap,
+    "svg": _svg,
     **dict.fromkeys((format.name for format in FORMATS.values() if format.kind is Kind.VIDEO), _film),
 }

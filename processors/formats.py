@@ -7,6 +7,7 @@ names types (JPEG XL in a box, gzip, programs) that must be refused. Here every 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,11 +20,15 @@ HEAD_BYTES = 4096
 
 
 class Kind(StrEnum):
-    """What a body is for its reader. OTHER is what a sender may claim and we do not take."""
+    """What a body is for its reader.
+
+    A DRAWING is SVG, a picture that could act. OTHER is what a sender may claim and we do not take.
+    """
 
     IMAGE = "image"
     VIDEO = "video"
     AUDIO = "audio"
+    DRAWING = "drawing"
     DOCUMENT = "document"
     OTHER = "other"
 
@@ -54,6 +59,7 @@ _TABLE = (
     Format("tiff", "image/tiff", "tiff", Kind.IMAGE, decodes=True, alpha=True, shown=False),
     Format("bmp", "image/bmp", "bmp", Kind.IMAGE, decodes=True, alpha=True),
     Format("ico", "image/vnd.microsoft.icon", "ico", Kind.IMAGE, decodes=True, alpha=True),
+    Format("svg", "image/svg+xml", "svg", Kind.DRAWING, decodes=True, alpha=True),
     Format("mp4", "video/mp4", "mp4", Kind.VIDEO, decodes=True),
     Format("mov", "video/quicktime", "mov", Kind.VIDEO, decodes=True, shown=False),
     Format("webm", "video/webm", "webm", Kind.VIDEO, decodes=True),
@@ -91,7 +97,7 @@ _CLAIMS = {
     "application/x-pdf": Kind.DOCUMENT,
     "application/mp4": Kind.VIDEO,
     "application/ogg": Kind.AUDIO,
-    "image/svg+xml": Kind.OTHER,
+    "image/svg+xml": Kind.DRAWING,
 }
 _MAIN_TYPES = {"image": Kind.IMAGE, "video": Kind.VIDEO, "audio": Kind.AUDIO}
 # Containers of films that often hold sound alone (a browser's recorder says audio/webm or audio/mp4), and the reverse.
@@ -151,6 +157,8 @@ def _name(head: bytes) -> str | None:
         return "pdf"
     if head[:3] == b"ID3":
         return "mp3" if _is_id3(head) else None
+    if head.lstrip(_BLANK)[:1] == b"<" or head[:4] in (b"\xff\xfe<\0", b"\xfe\xff\0<"):
+        return "svg" if _is_drawing(head) else None
     if head[:1] == b"\xff":
         return _frames(head)
     if head[:2] == b"BM":
@@ -294,3 +302,15 @@ def _is_icon(head: bytes) -> bool:
         return False
     length, place = int.from_bytes(entry[8:12], "little"), int.from_bytes(entry[12:16], "little")
     return length >= 40 and place >= 6 + 16 * count
+
+
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_PROLOGUE = re.compile(r"\ufeff?(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>)*", re.DOTALL)
+_ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?svg[\s/>]")
+
+
+def _is_drawing(head: bytes) -> bool:
+    # XML 1.0, section 2.8: what may stand before the root. Whether that is in the namespace of SVG is told by a parser later.
+    text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
+    prologue = _PROLOGUE.match(text)
+    return prologue is not None and _ROOT.match(text, prologue.end()) is not None and "http://www.w3.org/2000/svg" in text

@@ -21,7 +21,7 @@ from processors.geometry import Area, Plan, as_seen, planned, unturned
 from processors.source import Source
 from processors.steps import CLEAR, WHITE, Colour, Step
 from processors.transform import SAVING, Fit, Transform
-from processors.values import Inspected, Limits, Rendered, Watermark
+from processors.values import Cleaned, Inspected, Limits, Rendered, Watermark
 
 Made = TypeVar("Made")
 ANIMATION_DROPPED, SIZE_NEAREST = "animation-dropped", "size-nearest"
@@ -88,6 +88,13 @@ def inspecting(path: str, limits: Limits, *, whole: bool) -> Work[Inspected]:
         return Inspected(source.format.name, width, height, source.frames, source.alpha, None, estimate)
 
     return Work(estimate if whole else 0, run)
+
+
+def cleaning(path: str) -> Work[Cleaned]:
+    """The drawing in a file without what could act or reach outwards; raises Unsupported, Corrupt, TooCostly."""
+    from processors import drawing  # noqa: PLC0415 - Pillow is 9 MiB that only workers with drawings pay
+
+    return Work(drawing.cleaning_bytes(path), lambda: Cleaned(drawing.cleaned(path)))
 
 
 def _inspecting_film(path: str, format: Format, limits: Limits) -> Work[Inspected]:
@@ -175,6 +182,7 @@ def rendering(path: str, transform_text: str, limits: Limits) -> Work[Rendered]:
 
 def rendition(source: Source, transform: Transform, limits: Limits) -> Work[Rendered]:
     """What *transform* makes of *source*; raises as `rendering` does."""
+    source = _grown(source, transform, limits)
     job = _decided(source, transform, limits)
     estimate = job.estimate_bytes
     if transform.trim is not None:
@@ -190,6 +198,16 @@ def rendition(source: Source, transform: Transform, limits: Limits) -> Work[Rend
     is_plain = job.frames == 1 and source.opening is None and transform.trim is None
     effort = job.output.pixels * job.frames * (AVIF_EFFORT if job.output.name == "avif" else 1) * (4 if transform.max_bytes else 1)
     return Work(estimate, run, job if is_plain else None, effort)
+
+
+def _grown(source: Source, transform: Transform, limits: Limits) -> Source:
+    # A drawing is sharp at any size; one of which a part is taken keeps the pixels that the part is counted in.
+    if source.grow is None or transform.crop is not None:
+        return source
+    plan = planned(source.size, source.turn, replace(transform, up=True), limits.max_side_px)
+    grown = source.grow(*unturned(plan.scaled, plan.turn))
+    decoders.check(limits, grown.width * grown.height)
+    return grown
 
 
 def _without_border(source: Source, tolerance: int) -> Area | None:

@@ -22,7 +22,7 @@ from processors.batch import Batch
 from processors.budget import Budget
 from processors.child import Child, WorkerDied
 from processors.errors import BadParameter, Busy, Corrupt, MediaError, TooCostly, Unsupported
-from processors.values import Inspected, Limits, Rendered
+from processors.values import Cleaned, Inspected, Limits, Rendered
 
 START_S = 15.0
 BACKOFF_S = (0.0, 0.5, 2.0, 10.0)
@@ -115,15 +115,13 @@ class Pool:
 
         *wait_s* seconds instead of *queue_wait_s* may pass until it begins.
         """
-        until = self._patience(wait_s)
-        try:
-            answer = await self._inspection(path, whole, until)
-        except _NotBegun:
-            try:
-                answer = await self._inspection(path, whole, until)
-            except _NotBegun as error:
-                raise Corrupt("the decoder fails on this file") from error
+        answer, _ = await self._looked({"do": "inspect", "path": str(path), "whole": whole}, wait_s)
         return Inspected(**answer["inspected"])
+
+    async def clean(self, path: Path, *, wait_s: float | None = None) -> Cleaned:
+        """The drawing in the file without what could act; raises as `inspect` does."""
+        answer, data = await self._looked({"do": "clean", "path": str(path)}, wait_s)
+        return Cleaned(data if answer["cleaned"] else None)
 
     async def render(self, path: Path, batch: Batch) -> None:
         """Make what *batch* asks of the file, from one decode where that can be, and answer each as soon as it is made.
@@ -147,12 +145,22 @@ class Pool:
         patience = max(wait_s or self._queue_wait_s, 0.0 if self._is_up.is_set() else START_S)
         return asyncio.get_running_loop().time() + patience
 
-    async def _inspection(self, path: Path, whole: bool, until: float) -> dict[str, Any]:
+    async def _looked(self, request: dict[str, Any], wait_s: float | None) -> tuple[dict[str, Any], bytes]:
+        until = self._patience(wait_s)
+        try:
+            return await self._look(request, until)
+        except _NotBegun:
+            try:
+                return await self._look(request, until)
+            except _NotBegun as error:
+                raise Corrupt("the decoder fails on this file") from error
+
+    async def _look(self, request: dict[str, Any], until: float) -> tuple[dict[str, Any], bytes]:
         async with self._lease(until) as worker:
-            answer = await self._begun(worker, {"do": "inspect", "path": str(path), "whole": whole})
+            answer = await self._begun(worker, request)
             async with self._room(answer["estimate"], until):
-                answer, _ = await self._heard(worker, {"go": True}, self._limits.deadline_s)
-                return _sound(answer)
+                answer, data = await self._heard(worker, {"go": True}, self._limits.deadline_s)
+                return _sound(answer), data
 
     async def _round(self, path: Path, batch: Batch, until: float, began: float, until_made: float | None) -> float:
         """One worker's try at the batch; gives when the whole must be made. A worker that dies fails what it was at."""

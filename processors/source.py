@@ -38,6 +38,8 @@ class Source:
     metadata: Metadata = NOTHING
     skipped: int = 0
     opening: Callable[[str | None], Source] | None = None
+    grow: Callable[[int, int], Source] | None = None
+    """of what has no pixels of its own: the same, large enough for a box"""
 
     def opened(self, time: str | None = None) -> Source:
         """The source ready to load: of a film, its still is looked for now, and with it how it must be turned.

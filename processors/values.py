@@ -63,6 +63,13 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A drawing without what could act; *data* is None where the file itself is such a one."""
+
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """A rendition. *degraded* names what had to be left out (the X-Media-Degraded tokens of the API).
 

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _serve(request: Words, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
-    job = _rendering(request, limits) if request["do"] == "render" else _inspecting(request, limits)
+    job = JOBS[request["do"]](request, limits)
     words = None
     while True:
         try:
@@ -112,6 +112,19 @@ def _rendering(request: Words, limits: Limits) -> Job:
     while "make" in words:
         words = yield _made(source, words["make"])
     return {}
+
+
+def _cleaning(request: Words, limits: Limits) -> Job:
+    from processors import image  # noqa: PLC0415 - as above
+
+    work = image.cleaning(request["path"])
+    yield {"estimate": work.estimate_bytes}, b""
+    made = work.run()
+    yield {"cleaned": made.data is not None, "size": len(made.data or b"")}, made.data or b""
+    return {}
+
+
+JOBS: Mapping[str, Callable[[Words, Limits], Job]] = {"inspect": _inspecting, "render": _rendering, "clean": _cleaning}
 
 
 def _made(source: Series, number: int) -> tuple[Words, bytes]:

@@ -330,6 +330,7 @@ def _silent(ping: Any) -> Any:
 def _max_bytes(settings: Settings) -> dict[Kind, int]:
     return {
         Kind.IMAGE: settings.media_max_bytes_image,
+        Kind.DRAWING: min(settings.media_max_bytes_svg, settings.media_max_bytes_image),
         Kind.VIDEO: settings.media_max_bytes_video,
         Kind.AUDIO: settings.media_max_bytes_audio,
         Kind.DOCUMENT: settings.media_max_bytes_document,

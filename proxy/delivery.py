@@ -142,7 +142,7 @@ class Delivery:
         if not isinstance(self._backend, Presigner):
             return None
         format = formats.by_mime((await self.meta(key)).content_type)
-        if format is None or format.kind is Kind.DOCUMENT:
+        if format is None or format.kind in (Kind.DOCUMENT, Kind.DRAWING):
             return None
         return await self._backend.presign_get(key, lifetime_s)
 

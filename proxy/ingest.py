@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -84,13 +85,23 @@ class Ingest:
             limit = self._limits[format.kind]
             if (incoming.length or 0) > limit:
                 raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
-            asset = await self._put(owner, format, replace(incoming, body=body), idempotency_key)
+            async with self._clean(format, replace(incoming, body=body)) as (clean, is_changed):
+                asset = replace(await self._put(owner, format, clean, idempotency_key), sanitised=is_changed)
         except MediaError as error:
             self._metrics.upload(kind, error.slug)
             raise
         self._metrics.upload(kind, "stored")
         log.info("upload.stored", key=asset.key, size=asset.size, content_type=asset.content_type)
         return asset
+
+    @asynccontextmanager
+    async def _clean(self, format: Format, incoming: Incoming) -> AsyncIterator[tuple[Incoming, bool]]:
+        # What is stored is what every store and CDN gives out later, byte for byte: a drawing is sanitised before.
+        if format.kind is not Kind.DRAWING:
+            yield incoming, False
+            return
+        async with self._renderer.cleaned(incoming.body) as clean:
+            yield replace(incoming, body=clean.body, length=clean.size), clean.is_changed
 
     async def _put(self, owner: str, format: Format, incoming: Incoming, idempotency_key: str | None) -> Asset:
         key = keys.mint(owner, format.extension)
@@ -129,7 +140,15 @@ class Ingest:
         if earlier.state is not State.READY:
             raise Conflict("an upload with this Idempotency-Key is under way", headers={"Retry-After": "2"})
         digest = streams.Digest()
-        await streams.drained(digest.through(streams.limited(incoming.body, lambda: self.max_bytes)))
+        format = formats.by_mime(earlier.content_type)
+        limit = self.max_bytes if format is None else self._limits[format.kind]
+        body = streams.limited(incoming.body, lambda: limit)
+        if format is None:
+            await streams.drained(digest.through(body))
+        else:
+            async with self._clean(format, replace(incoming, body=body)) as (clean, is_changed):
+                await streams.drained(digest.through(clean.body))
+            earlier = replace(earlier, sanitised=is_changed)
         if digest.hex != earlier.sha256:
             raise IdempotencyReused("this Idempotency-Key was used for other bytes: send a new one")
         return earlier

@@ -7,6 +7,7 @@ Sizes are bytes, times are aware UTC, etags are opaque and unquoted, ranges are 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -243,6 +244,8 @@ class Asset:
     duration_s: float | None = None
     state: State = State.PENDING
     idempotency_key: str | None = None
+    sanitised: bool = False
+    """whether what was sent had to be changed (SVG): told at the upload, and not recorded"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +288,15 @@ class Catalogue(Protocol):
     async def ping(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class CleanBody:
+    """A drawing that is safe to show; *is_changed* tells whether something had to be taken out of it."""
+
+    body: Body
+    size: int
+    is_changed: bool
+
+
 class Renderer(Protocol):
     """Makes pictures of stored objects, in bounded time and memory. Raises Unsupported, Corrupt, TooCostly, Busy."""
 
@@ -296,6 +308,10 @@ class Renderer(Protocol):
         """Answer those who wait in *batch*, one by one; what keeps all of them from being made is raised."""
         ...
 
+    def cleaned(self, drawing: Body) -> AbstractAsyncContextManager[CleanBody]:
+        """*drawing*, an SVG, without what could act or reach outwards; the body is there within the context."""
+        ...
+
 
 __all__ = [
     "Admit",
@@ -304,6 +320,7 @@ __all__ = [
     "Body",
     "ByteRange",
     "Catalogue",
+    "CleanBody",
     "Debt",
     "DebtKind",
     "Inspected",

@@ -161,6 +161,9 @@ class Settings(BaseModel):
     media_redirect_lifetime: int = Field(60, ge=1, le=86_400, description="seconds that a presigned address holds")
 
     media_max_bytes_image: Bytes = Field(64 * MIB, description="largest picture")
+    media_max_bytes_svg: Annotated[int, BeforeValidator(_size), Field(gt=0, le=16 * MIB)] = Field(
+        4 * MIB, description="largest drawing (SVG)"
+    )
     media_max_bytes_video: Bytes = Field(5 * GIB, description="largest film")
     media_max_bytes_audio: Bytes = Field(GIB, description="largest sound")
     media_max_bytes_document: Bytes = Field(256 * MIB, description="largest document")

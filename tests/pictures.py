@@ -290,7 +290,8 @@ def png_text_bomb(unpacked: int = 100_000_000) -> bytes:
 
 DISGUISES: Mapping[str, bytes] = {
     "page.jpg": b"<!DOCTYPE html><html><script>alert(1)</script></html>",
-    "drawing.png": b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+    "drawing.png": b"<?xml version='1.0'?><svg onload='alert(1)'/>",
+    "page.svg": b"<!-- http://www.w3.org/2000/svg --><html xmlns='http://www.w3.org/1999/xhtml'/>",
     "playlist.mp4": b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n",
     "concat.mp4": b"ffconcat version 1.0\nfile '/etc/hostname'\n",
     "session.mp4": b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nm=video 9 RTP/AVP 96\r\n",

@@ -8,14 +8,16 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 from processors.batch import Batch
 from processors.errors import Busy
 from processors.pool import Pool
 from processors.values import Inspected
 from proxy.errors import Unavailable
-from proxy.ports import ObjectReader
+from proxy.ports import Body, CleanBody, ObjectReader
 
+CHUNK_BYTES = 1 << 16
 UPLOAD_WAIT_S = 30.0
 """An upload has come in whole when its file is looked at: waiting is cheaper than having it sent again."""
 
@@ -30,6 +32,7 @@ class PoolRenderer:
         self._pool = pool
         self._spool = spool
         self._room = spooled
+        self._desk = spooled
 
     async def inspect(self, source: ObjectReader) -> Inspected:
         """What the file is, decoded once from end to end."""
@@ -44,6 +47,24 @@ class PoolRenderer:
             await self._pool.render(path, batch)
 
     @asynccontextmanager
+    async def cleaned(self, drawing: Body) -> AsyncIterator[CleanBody]:
+        """*drawing*, an SVG, without what could act. It lies in the spool meanwhile, beside sources and as many as they."""
+        if not self._desk:
+            raise Busy
+        self._desk -= 1
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._spool, buffering=0) as spooled:
+                await _fill(spooled, drawing)
+                clean = await self._pool.clean(Path(spooled.name), wait_s=UPLOAD_WAIT_S)
+                if clean.data is not None:
+                    spooled.seek(0)
+                    spooled.truncate()
+                    await _fill(spooled, _one(clean.data))
+                yield CleanBody(_again(spooled), spooled.tell(), clean.data is not None)
+        finally:
+            self._desk += 1
+
+    @asynccontextmanager
     async def _file_of(self, source: ObjectReader) -> AsyncIterator[Path]:
         if source.path is not None:
             try:
@@ -56,11 +77,25 @@ class PoolRenderer:
         self._room -= 1
         try:
             with tempfile.NamedTemporaryFile(dir=self._spool, buffering=0) as spooled:
-                async for chunk in source:
-                    try:
-                        await asyncio.to_thread(spooled.write, chunk)
-                    except OSError as error:
-                        raise Unavailable("there is no room to look at the object") from error
+                await _fill(spooled, aiter(source))
                 yield Path(spooled.name)
         finally:
             self._room += 1
+
+
+async def _fill(spooled: IO[bytes], body: Body) -> None:
+    async for chunk in body:
+        try:
+            await asyncio.to_thread(spooled.write, chunk)
+        except OSError as error:
+            raise Unavailable("there is no room to look at the object") from error
+
+
+async def _again(spooled: IO[bytes]) -> AsyncIterator[bytes]:
+    spooled.seek(0)
+    while chunk := await asyncio.to_thread(spooled.read, CHUNK_BYTES):
+        yield chunk
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data

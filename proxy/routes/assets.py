@@ -41,6 +41,7 @@ class Presenter:
             "width": asset.width,
             "height": asset.height,
             "duration": asset.duration_s,
+            **({"sanitised": True} if asset.sanitised else {}),
             "createdAt": asset.created.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         }
 

@@ -41,7 +41,7 @@ CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 CLOSED = {
     "route": re.compile(r"[a-z][a-z_.-]{1,24}"),
     "outcome": re.compile(r"[1-5]xx|gone|ok|stored|[a-z]{2,12}(-[a-z]{2,12}){0,3}"),
-    "kind": re.compile(r"image|video|audio|document|unknown"),
+    "kind": re.compile(r"image|drawing|video|audio|document|unknown"),
     "found": re.compile(r"memory|stored|miss"),
     "le": re.compile(r"[0-9.e+-]+|\+Inf"),
 }
