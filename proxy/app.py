@@ -42,6 +42,7 @@ from proxy.routes.uploads import UploadRoutes
 from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
 from proxy.stores import Stores
+from proxy.warming import Warming
 from proxy.watermarks import Watermarks
 
 NAME = "sav3-media-proxy"
@@ -130,11 +131,8 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         delivery = Delivery(kept.media, kept.variants, renderer, settings.media_cache_bytes, metrics)
         stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
         assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery))
-        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics)
-
-        _measure(metrics, kept, pool, delivery)
-        presenter = Presenter(settings.media_public_url)
-        known_presets = presets(settings)
+        watermark_names = Watermarks(marks)
+        known_presets = presets(settings, watermark_names)
         gate = Gate(
             tokens,
             signer(settings),
@@ -142,8 +140,14 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             settings.media_read_access,
             settings.media_transform_access,
             frozenset(settings.media_ignored_parameters),
-            Watermarks(marks),
+            watermark_names,
         )
+        warming = Warming(delivery, gate.warm)
+        stack.push_async_callback(warming.finish)
+        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, warming.begin)
+
+        _measure(metrics, kept, pool, delivery, warming)
+        presenter = Presenter(settings.media_public_url)
         health = _health(settings, tokens, kept, catalogue, pool, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
@@ -153,7 +157,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             settings.media_cors_origins,
             MediaRoutes(delivery, assets, gate, hot, departure, settings.media_idle_timeout),
             UploadRoutes(ingest, tokens, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
-            AssetRoutes(assets, tokens, presenter),
+            AssetRoutes(assets, tokens, presenter, warming),
             StoreRoutes(
                 kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())
             ),
@@ -191,7 +195,7 @@ def _watermarks(settings: Settings, folder: Path) -> tuple[Watermark, ...]:
         raise StartError(f"MEDIA_WATERMARKS: {settings.media_watermarks} is not usable. {error}".removesuffix(".")) from None
 
 
-def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery) -> None:
+def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery, warming: Warming) -> None:
     for name in (store.name for store in kept.each):
         metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
     metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
@@ -199,6 +203,7 @@ def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery) -> 
     metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
     metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: delivery.cached_bytes)
     metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: delivery.storing)
+    metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
 
 
 def _health(

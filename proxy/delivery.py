@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import structlog
@@ -30,18 +30,24 @@ REFUSAL_TTL_S = 60.0
 REFUSAL_ENTRIES = 2_000
 ERRANDS = 64
 OVERWRITES = 3
+NO_SECONDS: Mapping[str, float] = {}
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What answers a request; close *reader* when done. *name* is a rendition's, *degraded* what it had to leave out."""
+    """What answers a request; close *reader* when done. *name* is a rendition's, *degraded* what it had to leave out.
+
+    *found* says where a rendition was: ``memory``, ``stored``, or ``miss``; then *seconds* what was waited for, by phase.
+    """
 
     reader: ObjectReader
     version: Version
     name: Key | None = None
     degraded: tuple[str, ...] = ()
+    found: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=lambda: NO_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,7 @@ class Delivery:
         settled, name, version = _named(meta, transform, accept if transform.varies else "")
         wanted.check(version)
         rendered = self._cache.get(name)
+        found, seconds = "memory", NO_SECONDS
         if rendered is not None:
             self._metrics.cache("memory")
         else:
@@ -115,8 +122,11 @@ class Delivery:
             if refused is not None:
                 raise refused
             rendered = await self._flights.join(name, lambda: self._fetch(meta, settled, name))
+            found, seconds = "miss" if rendered.seconds else "stored", rendered.seconds
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
-        return Opened(ObjectReader(made, _whole(rendered.data), data=rendered.data), version, name, rendered.degraded)
+        return Opened(
+            ObjectReader(made, _whole(rendered.data), data=rendered.data), version, name, rendered.degraded, found, seconds
+        )
 
     async def plan(self, key: Key, transform: Transform, accept: str) -> Plan:
         """What `rendition` would do; nothing is made."""
