@@ -18,10 +18,11 @@ GATHERINGS = 4
 
 class Batch:
     """Who waits for which rendition of one source. It takes more until the job begins (`take`), and *when_left* is called when
-    everybody has left before the end.
+    everybody has left before the end. One *in background* is made while all others go first.
     """
 
-    def __init__(self, when_left: Callable[[], None]) -> None:
+    def __init__(self, when_left: Callable[[], None], *, in_background: bool = False) -> None:
+        self.in_background = in_background
         self._when_left = when_left
         self._waiting: dict[str, asyncio.Future[Rendered]] = {}
         self._is_open = True

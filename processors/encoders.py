@@ -28,6 +28,8 @@ LOG_BYTES_PER_QUALITY = 0.02
 THUMBNAIL = "jpeg-thumbnail-data"
 """where libvips puts the thumbnail in an EXIF block, and what it writes back into any other"""
 BLOCKS = ("exif-data", "xmp-data", "iptc-data")
+LATER_AVIF_PIXELS = 16_000_000
+"""the largest AVIF that is made at all where WebP would do: some seconds of a worker that has nothing else to do"""
 SMALL_PIXELS = 500_000
 LARGE_PIXELS = 4_000_000
 
@@ -165,6 +167,11 @@ def output(name: str, quality: int | None, *, animated: bool, alpha: bool, pixel
     elif name == "plain":
         name = "gif" if animated else "png" if alpha else "jpg"
     return Output(name, DEFAULT_QUALITY if quality is None else quality, pixels, alpha)
+
+
+def comes_later(name: str, pixels: int) -> bool:
+    """Whether for a settled format something else stands in, while the better one is made when nobody waits."""
+    return name == "small" and INLINE_AVIF_PIXELS < pixels <= LATER_AVIF_PIXELS
 
 
 def stripped(image: pyvips.Image, metadata: Metadata, policy: str | None = None) -> pyvips.Image:

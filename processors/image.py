@@ -24,7 +24,7 @@ from processors.transform import SAVING, Fit, Transform
 from processors.values import Cleaned, Inspected, Limits, Rendered, Watermark
 
 Made = TypeVar("Made")
-ANIMATION_DROPPED, SIZE_NEAREST = "animation-dropped", "size-nearest"
+ANIMATION_DROPPED, FORMAT_PENDING, SIZE_NEAREST = "animation-dropped", "format-pending", "size-nearest"
 FILTER_BYTES = 16
 AVIF_EFFORT = 15
 
@@ -236,7 +236,10 @@ def _decided(source: Source, transform: Transform, limits: Limits, trimmed: Area
     if not output.format.animates or transform.animated is False:
         frames, is_cut = 1, False
     mark = next((mark for mark in limits.watermarks if mark.name == transform.watermark), None)
-    return Job(source, transform, plan, output, frames, (ANIMATION_DROPPED,) if is_cut else (), mark)
+    degraded: tuple[str, ...] = (ANIMATION_DROPPED,) if is_cut else ()
+    if encoders.comes_later(transform.format or "", output.pixels):
+        degraded = (*degraded, FORMAT_PENDING)
+    return Job(source, transform, plan, output, frames, degraded, mark)
 
 
 def _rendered(job: Job) -> Rendered:

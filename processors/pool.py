@@ -94,6 +94,11 @@ class Pool:
         return len(self._in_line) + self._budget.waiting
 
     @property
+    def is_idle(self) -> bool:
+        """Whether there are workers and none has anything to do."""
+        return bool(self._idle) and not self._running and not self.waiting
+
+    @property
     def reserved_bytes(self) -> int:
         """The estimated memory of the jobs in work."""
         return self._budget.reserved
@@ -166,7 +171,7 @@ class Pool:
         """One worker's try at the batch; gives when the whole must be made. A worker that dies fails what it was at."""
         time = asyncio.get_running_loop().time
         async with self._lease(until if until_made is None else until_made) as worker:
-            await self._begun(worker, {"do": "render", "path": str(path)})
+            await self._begun(worker, {"do": "render", "path": str(path), "nice": batch.in_background})
             if until_made is None:
                 await batch.gathered()
             texts = batch.take()

@@ -35,6 +35,7 @@ Job = Generator[tuple[Words, bytes], Words, Words]
 PR_SET_PDEATHSIG = 1
 PIPE_BYTES = 1 << 20
 GRACE_S = 5.0
+NICE = 10
 RETIRE_BYTES = 160 << 20
 """A worker that holds more than this after a job is replaced: fragments of large pictures, which no free gives back."""
 
@@ -90,7 +91,7 @@ def _serve(request: Words, limits: Limits, requests: BinaryIO, answers: BinaryIO
             return
     signal.setitimer(signal.ITIMER_REAL, 0)
     del job
-    _write(answers, last | {"rests": True, "retire": _idle_bytes() > RETIRE_BYTES})
+    _write(answers, {"retire": _idle_bytes() > RETIRE_BYTES} | last | {"rests": True})
 
 
 def _inspecting(request: Words, limits: Limits) -> Job:
@@ -104,6 +105,9 @@ def _inspecting(request: Words, limits: Limits) -> Job:
 def _rendering(request: Words, limits: Limits) -> Job:
     from processors.series import Series  # noqa: PLC0415 - as above
 
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    if request["nice"]:
+        os.setpriority(os.PRIO_PROCESS, 0, usual + NICE)
     source = Series(request["path"], limits)
     words = yield {"opened": True}, b""
     source.plan(words["plan"])
@@ -111,6 +115,12 @@ def _rendering(request: Words, limits: Limits) -> Job:
     words = yield {"estimate": source.estimate_bytes, "order": source.order, "refused": refused}, b""
     while "make" in words:
         words = yield _made(source, words["make"])
+    if not request["nice"]:
+        return {}
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, usual)
+    except PermissionError:  # only root may go back
+        return {"retire": True}
     return {}
 
 

@@ -20,6 +20,7 @@ from processors.pool import Pool
 from processors.values import Limits, Watermark
 from proxy import peer, stores, watermarks
 from proxy.access import Gate, presets, signer
+from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.renderer import PoolRenderer
@@ -42,7 +43,7 @@ from proxy.routes.uploads import UploadRoutes
 from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
 from proxy.stores import Stores
-from proxy.warming import Warming
+from proxy.variants import Variants
 from proxy.watermarks import Watermarks
 
 NAME = "sav3-media-proxy"
@@ -128,11 +129,17 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             )
         )
         renderer = PoolRenderer(pool, spool, settings.render_workers + settings.render_queue)
-        delivery = Delivery(kept.media, kept.variants, renderer, settings.media_cache_bytes, metrics)
+        fleeting = await stack.enter_async_context(
+            BoundedBackend(data / "variants", settings.media_variants_bytes, evicted=metrics.evicted)
+        )
+        delivery = Delivery(kept.media, Variants(kept.variants, fleeting), renderer, settings.media_cache_bytes, metrics)
         stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
         assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery))
-        watermark_names = Watermarks(marks)
-        known_presets = presets(settings, watermark_names)
+        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics)
+
+        _measure(metrics, kept, pool, delivery, fleeting)
+        presenter = Presenter(settings.media_public_url)
+        known_presets = presets(settings)
         gate = Gate(
             tokens,
             signer(settings),
@@ -140,14 +147,8 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             settings.media_read_access,
             settings.media_transform_access,
             frozenset(settings.media_ignored_parameters),
-            watermark_names,
+            Watermarks(marks),
         )
-        warming = Warming(delivery, gate.warm)
-        stack.push_async_callback(warming.finish)
-        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, warming.begin)
-
-        _measure(metrics, kept, pool, delivery, warming)
-        presenter = Presenter(settings.media_public_url)
         health = _health(settings, tokens, kept, catalogue, pool, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
@@ -157,7 +158,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             settings.media_cors_origins,
             MediaRoutes(delivery, assets, gate, hot, departure, settings.media_idle_timeout),
             UploadRoutes(ingest, tokens, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
-            AssetRoutes(assets, tokens, presenter, warming),
+            AssetRoutes(assets, tokens, presenter),
             StoreRoutes(
                 kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())
             ),
@@ -195,15 +196,16 @@ def _watermarks(settings: Settings, folder: Path) -> tuple[Watermark, ...]:
         raise StartError(f"MEDIA_WATERMARKS: {settings.media_watermarks} is not usable. {error}".removesuffix(".")) from None
 
 
-def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery, warming: Warming) -> None:
+def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery, fleeting: BoundedBackend) -> None:
     for name in (store.name for store in kept.each):
         metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
     metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
     metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
     metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
     metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: delivery.cached_bytes)
+    metrics.gauge("media_variants_bytes", "Bytes of the disk that renditions in the local store take", lambda: fleeting.bytes)
+    metrics.gauge("media_later", "Renditions that wait to be made better when nobody waits for a worker", lambda: delivery.later)
     metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: delivery.storing)
-    metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
 
 
 def _health(

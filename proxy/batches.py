@@ -33,11 +33,14 @@ class Batches:
         self._boarding: dict[tuple[Key, str], Batch] = {}
         self._tasks: dict[Batch, asyncio.Task[None]] = {}
 
-    async def render(self, meta: ObjectMeta, transform: Transform) -> Rendered:
-        """What *transform* makes of the version *meta*; raises Unsupported, Corrupt, TooCostly, Busy, Unavailable, NotFound."""
-        batch = self._boarding.get((meta.key, meta.etag))
+    async def render(self, meta: ObjectMeta, transform: Transform, *, in_background: bool = False) -> Rendered:
+        """What *transform* makes of the version *meta*; raises Unsupported, Corrupt, TooCostly, Busy, Unavailable, NotFound.
+
+        *in_background*: by itself, and by a worker that lets all others go first.
+        """
+        batch = None if in_background else self._boarding.get((meta.key, meta.etag))
         if batch is None or not batch.has_room(transform):
-            batch = self._begun(meta)
+            batch = self._begun(meta, in_background=in_background)
         return await batch.join(transform)
 
     async def finish(self) -> None:
@@ -47,8 +50,10 @@ class Batches:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begun(self, meta: ObjectMeta) -> Batch:
-        batch = self._boarding[meta.key, meta.etag] = Batch(lambda: self._end(batch))
+    def _begun(self, meta: ObjectMeta, *, in_background: bool) -> Batch:
+        batch = Batch(lambda: self._end(batch), in_background=in_background)
+        if not in_background:
+            self._boarding[meta.key, meta.etag] = batch
         self._tasks[batch] = asyncio.create_task(self._run(meta, batch), name=f"batch {meta.key}")
         return batch
 

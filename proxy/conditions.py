@@ -28,11 +28,15 @@ class ETag:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a condition is weighed against: the tag of the answer, when it changed, and the version of the *original*."""
+    """What a condition is weighed against: the tag of the answer, when it changed, and the version of the *original*.
+
+    *is_pending*: what stands in for an answer that is being made.
+    """
 
     etag: ETag
     modified: datetime
     original: str
+    is_pending: bool = False
 
 
 class NotModified(Exception):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 
 import structlog
 
@@ -20,8 +19,11 @@ from proxy.conditions import ETag, Version, Wanted
 from proxy.errors import NotFound, Unavailable
 from proxy.flights import Errands, Flights
 from proxy.keys import Key
+from proxy.later import Later
 from proxy.observe import Metrics
 from proxy.ports import Backend, ObjectMeta, ObjectReader, Presigner, Rendered, Renderer
+from proxy.variants import Variants
+from proxy.warming import Warming, Warmings
 
 META_TTL_S = 5.0
 META_ENTRIES = 20_000
@@ -30,24 +32,21 @@ REFUSAL_TTL_S = 60.0
 REFUSAL_ENTRIES = 2_000
 ERRANDS = 64
 OVERWRITES = 3
-NO_SECONDS: Mapping[str, float] = {}
+PENDING = "format-pending"
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What answers a request; close *reader* when done. *name* is a rendition's, *degraded* what it had to leave out.
-
-    *found* says where a rendition was: ``memory``, ``stored``, or ``miss``; then *seconds* what was waited for, by phase.
-    """
+    """What answers a request; close *reader* when done. *name* is a rendition's, *degraded* what it had to leave out."""
 
     reader: ObjectReader
     version: Version
     name: Key | None = None
     degraded: tuple[str, ...] = ()
-    found: str | None = None
-    seconds: Mapping[str, float] = field(default_factory=lambda: NO_SECONDS)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """what was waited for, by phase, where it was made for this request"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,11 @@ class Delivery:
 
     A rendition's name is made of the original's key and version, so an overwrite never serves old pixels and an equal
     If-None-Match is answered before any picture work. Renditions are looked for in memory, then in *variants*, and
-    rendered in one flight however many ask; what is degraded, and so to be made better later, stays in memory only.
+    rendered in one flight however many ask; what is degraded stays in memory only, and what is so for want of time is made
+    again, better, when nobody waits.
     """
 
-    def __init__(self, backend: Backend, variants: Backend, renderer: Renderer, cache_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, backend: Backend, variants: Variants, renderer: Renderer, cache_bytes: int, metrics: Metrics) -> None:
         self._backend = backend
         self._variants = variants
         self._batches = Batches(backend, renderer, metrics)
@@ -79,6 +79,8 @@ class Delivery:
         self._refusals: FreshCache[Key, MediaError] = FreshCache(REFUSAL_ENTRIES, REFUSAL_TTL_S)
         self._flights: Flights[Rendered] = Flights()
         self._errands = Errands(ERRANDS)
+        self._later = Later(lambda: renderer.is_idle)
+        self._warmings = Warmings()
 
     async def original(self, key: Key, wanted: Wanted, *, bodiless: bool = False) -> Opened:
         """The stored bytes, or the range of them that *wanted* asks for; raises NotModified, PreconditionFailed, NotFound.
@@ -108,31 +110,44 @@ class Delivery:
             span = None
         raise Unavailable("the object changes too fast to be read")
 
-    async def rendition(self, key: Key, transform: Transform, accept: str, wanted: Wanted) -> Opened:
-        """What *transform* makes of the object; raises as `original` does, and Unsupported, Corrupt, TooCostly or Busy."""
+    async def rendition(self, key: Key, transform: Transform, accept: str, wanted: Wanted, *, lasting: bool = False) -> Opened:
+        """What *transform* makes of the object; raises as `original` does, and Unsupported, Corrupt, TooCostly or Busy.
+
+        *lasting*: it is kept in the stores, and not where room is made for others.
+        """
         meta = self._metas.get(key) or await self.meta(key)
         settled, name, version = _named(meta, transform, accept if transform.varies else "")
         wanted.check(version)
-        rendered = self._cache.get(name)
-        found, seconds = "memory", NO_SECONDS
-        if rendered is not None:
-            self._metrics.cache("memory")
-        else:
-            refused = self._refusals.get(name)
-            if refused is not None:
-                raise refused
-            rendered = await self._flights.join(name, lambda: self._fetch(meta, settled, name))
-            found, seconds = "miss" if rendered.seconds else "stored", rendered.seconds
+        rendered = await self._rendered(meta, settled, name, lasting=lasting)
+        if PENDING in rendered.degraded:
+            self._later.offer(name, lambda: self._improve(meta, settled, name, lasting=lasting))
+            version = replace(version, etag=ETag(f"{version.etag.value}-pending", weak=True), is_pending=True)
+            wanted.check(version)
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
-        return Opened(
-            ObjectReader(made, _whole(rendered.data), data=rendered.data), version, name, rendered.degraded, found, seconds
-        )
+        reader = ObjectReader(made, _whole(rendered.data), data=rendered.data)
+        return Opened(reader, version, name, rendered.degraded, rendered.seconds)
 
-    async def plan(self, key: Key, transform: Transform, accept: str) -> Plan:
+    def warm(self, key: Key, transforms: Sequence[Transform], *, lasting: bool = True) -> Warming:
+        """Make renditions of the object behind the answer, from one decode; gives how far that is. A second call joins it."""
+
+        async def make(transform: Transform) -> None:
+            meta = await self.meta(key)
+            settled, name, _ = _named(meta, transform, "")
+            await self._rendered(meta, settled, name, lasting=lasting)
+
+        return self._warmings.begin(key, [partial(make, transform) for transform in transforms])
+
+    def warming(self, key: Key) -> Warming | None:
+        """How far the renditions are that `warm` was last asked for; None if that is not known here."""
+        return self._warmings.get(key)
+
+    async def plan(self, key: Key, transform: Transform, accept: str, *, lasting: bool = False) -> Plan:
         """What `rendition` would do; nothing is made."""
         meta = await self.meta(key)
         settled, name, version = _named(meta, transform, accept if transform.varies else "")
-        found = "memory" if self._cache.get(name) is not None else "stored" if await self._is_stored(name) else "miss"
+        found = "memory" if self._cache.get(name) is not None else "miss"
+        if found == "miss" and await self._variants.has(name, lasting=lasting):
+            found = "stored"
         return Plan(meta, settled, name, version, found)
 
     def kept(self, key: Key, version: str, name: Key) -> Rendered | None:
@@ -159,12 +174,13 @@ class Delivery:
     async def forget(self, key: Key) -> None:
         """Drop everything that is known and kept of *key*, its stored variants too: it was removed or overwritten."""
         self._metas.delete(key)
-        async for variant in self._variants.list(keys.variants_prefix(key)):
-            self._cache.delete(variant.key)
-            await self._variants.delete(variant.key)
+        async for variant in self._variants.sweep(key):
+            self._cache.delete(variant)
 
     async def finish(self, deadline_s: float) -> None:
         """Wait for the variants that are being stored behind answers."""
+        await self._later.finish()
+        await self._warmings.finish()
         await self._errands.finish(deadline_s)
         await self._batches.finish()
 
@@ -174,43 +190,44 @@ class Delivery:
         return self._cache.bytes
 
     @property
+    def later(self) -> int:
+        """How many renditions wait to be made better."""
+        return len(self._later)
+
+    @property
     def storing(self) -> int:
         """How many renditions are being stored behind their answers."""
         return len(self._errands)
 
-    async def _fetch(self, meta: ObjectMeta, transform: Transform, name: Key) -> Rendered:
-        rendered = await self._stored(name)
+    async def _rendered(self, meta: ObjectMeta, settled: Transform, name: Key, *, lasting: bool) -> Rendered:
+        rendered = self._cache.get(name)
+        if rendered is not None:
+            self._metrics.cache("memory")
+            return rendered
+        refused = self._refusals.get(name)
+        if refused is not None:
+            raise refused
+        return await self._flights.join(name, lambda: self._fetch(meta, settled, name, lasting=lasting))
+
+    async def _fetch(self, meta: ObjectMeta, transform: Transform, name: Key, *, lasting: bool) -> Rendered:
+        rendered = await self._variants.get(name, lasting=lasting)
         if rendered is not None:
             self._metrics.cache("stored")
         else:
             self._metrics.cache("miss")
             rendered = await self._render(meta, transform, name)
             if not rendered.degraded:
-                self._errands.begin(lambda: self._keep(meta, name, rendered))
-        self._cache.set(name, rendered, len(rendered.data))
+                made = rendered
+                self._errands.begin(lambda: self._keep(meta, name, made, lasting=lasting))
+        self._cache.set(name, replace(rendered, seconds={}), len(rendered.data))
         return rendered
 
-    async def _is_stored(self, name: Key) -> bool:
-        try:
-            await self._variants.head(name)
-        except (NotFound, Unavailable):
-            return False
-        return True
-
-    async def _stored(self, name: Key) -> Rendered | None:
-        try:
-            async with await self._variants.open(name) as reader:
-                data = b"".join([chunk async for chunk in reader])
-        except NotFound:
-            return None
-        except Unavailable:
-            log.warning("variant.unreadable", variant=name)
-            return None
-        if hashlib.sha256(data).hexdigest() != reader.meta.sha256:
-            log.warning("variant.damaged", variant=name)
-            await self._variants.delete(name)
-            return None
-        return Rendered(data, reader.meta.content_type, 0, 0)
+    async def _improve(self, meta: ObjectMeta, transform: Transform, name: Key, *, lasting: bool) -> None:
+        if (await self.meta(meta.key)).etag != meta.etag:
+            return
+        rendered = await self._batches.render(meta, replace(transform, format="avif"), in_background=True)
+        await self._keep(meta, name, rendered, lasting=lasting)
+        self._cache.set(name, rendered, len(rendered.data))
 
     async def _render(self, meta: ObjectMeta, transform: Transform, name: Key) -> Rendered:
         try:
@@ -223,11 +240,10 @@ class Delivery:
             self._metas.delete(meta.key)
             raise
 
-    async def _keep(self, meta: ObjectMeta, name: Key, rendered: Rendered) -> None:
+    async def _keep(self, meta: ObjectMeta, name: Key, rendered: Rendered, *, lasting: bool) -> None:
         try:
-            await self._variants.put(name, _whole(rendered.data), rendered.content_type)
-            if not await self._still(meta):
-                await self._variants.delete(name)
+            if await self._variants.put(name, rendered, lasting=lasting) and not await self._still(meta):
+                await self._variants.delete(name, lasting=lasting)
         except MediaError as error:
             log.warning("variant.not_stored", variant=name, reason=error.slug)
 

@@ -56,10 +56,9 @@ class HotAnswers:
 
     def remember(self, request: web.Request, opened: Opened, headers: CIMultiDict[str]) -> None:
         """Keep in mind what *request* was answered with. The caller vouches that everybody may have it."""
-        if opened.name is None or request.method != "GET":
+        if opened.name is None or request.method != "GET" or opened.version.is_pending:
             return
         headers["Server"] = SERVER
-        headers["Server-Timing"] = "cache;desc=memory"
         if self._cross_origin:
             headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
         known = Remembered(opened.reader.meta.key, opened.version.original, opened.name, CIMultiDictProxy(headers))

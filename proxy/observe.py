@@ -43,6 +43,9 @@ class Metrics:
             "media_render_batches", "Jobs of workers, each for the renditions of one source that were asked for together",
             registry=registry,
         )  # fmt: skip
+        self._evicted = Counter(
+            "media_variants_evicted", "Renditions in the local store that made room for others", registry=registry
+        )
         self._uploads = Counter("media_uploads", "Uploads by kind of media and outcome", ["kind", "outcome"], registry=registry)
         self._stores = Counter(
             "media_store_events", "What stores did for each other: writes and reads taken over, debts paid", ["event", "store"],
@@ -93,6 +96,9 @@ class Metrics:
 
     def batch(self) -> None:
         self._batches.inc()
+
+    def evicted(self) -> None:
+        self._evicted.inc()
 
     def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
         """Show *read()* as the gauge *name* whenever the metrics are asked for."""

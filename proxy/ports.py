@@ -300,6 +300,11 @@ class CleanBody:
 class Renderer(Protocol):
     """Makes pictures of stored objects, in bounded time and memory. Raises Unsupported, Corrupt, TooCostly, Busy."""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in work and nobody waits."""
+        ...
+
     async def inspect(self, source: ObjectReader) -> Inspected:
         """What the whole file is, decoded once from end to end, so that what passes can be rendered later."""
         ...

@@ -64,8 +64,6 @@ def rendition_headers(opened: Opened, admission: Admission) -> CIMultiDict[str]:
     address = _spelled_out(meta.key, admission, meta.content_type)
     if address is not None:
         headers["Content-Location"] = address
-    phases = (f"{phase};dur={1000 * seconds:.1f}" for phase, seconds in opened.seconds.items())
-    headers["Server-Timing"] = ", ".join((f"cache;desc={opened.found}", *phases))
     return headers
 
 
@@ -169,7 +167,8 @@ async def _sendfile(request: web.Request, reader: ObjectReader, idle_s: float) -
 
 def not_modified(key: Key, version: Version, terms: Terms) -> web.Response:
     """The 304 to a caller that holds *version*."""
-    return web.Response(status=304, headers=version_headers(key, version, terms))
+    degraded = ("format-pending",) if version.is_pending else ()
+    return web.Response(status=304, headers=version_headers(key, version, terms, degraded))
 
 
 def _spelled_out(key: Key, admission: Admission, content_type: str) -> str | None:

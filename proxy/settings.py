@@ -183,6 +183,9 @@ class Settings(BaseModel):
     media_cache_bytes: Annotated[int, BeforeValidator(_size), Field(ge=0, le=1 << 40)] = Field(
         64 * MIB, description="renditions kept in the memory of the process"
     )
+    media_variants_bytes: Annotated[int, BeforeValidator(_size), Field(ge=1 << 20, le=1 << 50)] = Field(
+        GIB, description="renditions of free sizes kept on the local disk"
+    )
 
     media_idle_timeout: Seconds = Field(30.0, description="seconds that a client may send or take nothing of a body")
     media_header_timeout: Seconds = Field(10.0, description="seconds in which the head of a request must be complete")

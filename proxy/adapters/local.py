@@ -17,7 +17,7 @@ from typing import BinaryIO, Self, TypeVar
 import structlog
 
 from proxy import generations
-from proxy.adapters.disk import Damaged, Steps
+from proxy.adapters.disk import Damaged, Record, Steps
 from proxy.adapters.locks import KeyLocks
 from proxy.adapters.objects import Objects, Staged
 from proxy.adapters.root import claim
@@ -143,6 +143,21 @@ class LocalBackend:
                 while batch := await self._step(lambda: tuple(islice(records, LIST_BATCH))):
                     for record in batch:
                         yield Listed(Key(record.key), record.size, generations.began(record.etag))
+        finally:
+            records.close()
+
+    async def by_use(self) -> AsyncIterator[tuple[float, Listed]]:
+        """All objects, each with the time of its data's file, in seconds; damaged ones are left out."""
+        records = self._objects.records("")
+
+        def some() -> tuple[tuple[float, Record], ...]:
+            return tuple((self._objects.last_use(record), record) for record in islice(records, LIST_BATCH))
+
+        try:
+            with self._translated():
+                while batch := await self._step(some):
+                    for used, record in batch:
+                        yield used, Listed(Key(record.key), record.size, generations.began(record.etag))
         finally:
             records.close()
 

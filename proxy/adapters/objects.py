@@ -268,6 +268,12 @@ class Objects:
         if damaged is not None:
             raise damaged
 
+    def last_use(self, record: Record) -> float:
+        """The time of the data's file, in seconds; 0 where it is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._place(Key(record.key)).data(record.generation).stat().st_mtime
+        return 0.0
+
     def probe(self) -> None:
         """Write a byte and take it away."""
         path = self._tmp / f"probe.{secrets.token_hex(8)}"

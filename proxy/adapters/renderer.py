@@ -34,6 +34,11 @@ class PoolRenderer:
         self._room = spooled
         self._desk = spooled
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no worker has anything to do."""
+        return self._pool.is_idle
+
     async def inspect(self, source: ObjectReader) -> Inspected:
         """What the file is, decoded once from end to end."""
         async with self._file_of(source) as path:

@@ -58,7 +58,9 @@ class MediaRoutes:
         try:
             if admission.transform.is_identity:
                 return await self._original(request, key, wanted, terms)
-            opened = await self._delivery.rendition(key, admission.transform, request.headers.get("Accept", ""), wanted)
+            accept = request.headers.get("Accept", "")
+            lasting = admission.preset is not None and admission.preset.store
+            opened = await self._delivery.rendition(key, admission.transform, accept, wanted, lasting=lasting)
         except NotModified as same:
             return responses.not_modified(key, same.version, terms)
         headers = responses.rendition_headers(opened, admission)

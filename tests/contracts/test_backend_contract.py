@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from proxy import generations, keys
+from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.fallback import FallbackBackend
 from proxy.adapters.ledger import SqlLedger
@@ -47,6 +48,12 @@ async def local(folder: Path) -> AsyncIterator[Backend]:
 @asynccontextmanager
 async def local_not_durable(folder: Path) -> AsyncIterator[Backend]:
     async with LocalBackend(folder / "store", durable=False) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def bounded(folder: Path) -> AsyncIterator[Backend]:
+    async with BoundedBackend(folder / "store", 1 << 30) as backend:
         yield backend
 
 
@@ -88,7 +95,7 @@ async def fallback_to_disk(folder: Path) -> AsyncIterator[Backend]:
 
 
 ADAPTERS: list[Callable[[Path], AbstractAsyncContextManager[Backend]]] = [
-    *(memory, local, local_not_durable, versitygw, minio),
+    *(memory, local, local_not_durable, bounded, versitygw, minio),
     *(remote, fallback_in_memory, fallback_to_disk),
 ]
 

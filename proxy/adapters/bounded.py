@@ -1,0 +1,171 @@
+"""A local store with a bound on its bytes, for what can be made again: what was not used for longest makes room."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from processors.errors import MediaError
+from proxy.adapters.local import LocalBackend
+from proxy.errors import NotFound, StorageFull
+from proxy.keys import Key
+from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
+
+BLOCK_BYTES = 4096
+ENTRIES = 50_000
+"""objects at most: each takes about 220 bytes of memory here"""
+_VARIANT = re.compile(r"([0-9a-f]{32})/([0-9a-f]{40})")
+
+log = structlog.get_logger(__name__)
+
+
+class BoundedBackend:
+    """A `LocalBackend` in *root* that holds at most *max_bytes*, counted as the disk counts them, and *max_entries* objects.
+
+    The order of use survives a restart: it is the time of the files, which each use sets. After a start the objects are
+    counted in the background, and nothing makes room before that has ended. *evicted* is told of each that did.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        max_bytes: int,
+        *,
+        name: str = "variants",
+        max_entries: int = ENTRIES,
+        evicted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self._local = LocalBackend(root, name=name, durable=False)
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._evicted = evicted
+        self._blocks: OrderedDict[bytes | str, int] = OrderedDict()
+        self._used = 0
+        self._counting: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Take possession of the folder; raises StartError."""
+        await self._local.__aenter__()
+        self._counting = asyncio.create_task(self._count())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._counting is not None
+        self._counting.cancel()
+        await asyncio.gather(self._counting, return_exceptions=True)
+        await self._local.__aexit__(kind, error, trace)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether what the last process left is counted, and room is made from now on."""
+        return self._counting is not None and self._counting.done()
+
+    @property
+    def bytes(self) -> int:
+        """What the disk holds, as far as it is counted."""
+        return self._used * BLOCK_BYTES
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    async def head(self, key: Key) -> ObjectMeta:
+        """The record's; raises NotFound."""
+        return await self._local.head(key)
+
+    async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
+        """The object as it is now, which thereby was the one used last."""
+        try:
+            reader = await self._local.open(key, span)
+        except NotFound:
+            self._drop(key)
+            raise
+        if _packed(key) in self._blocks:
+            self._blocks.move_to_end(_packed(key))
+        if reader.file is not None:
+            os.utime(reader.file.fileno())
+        return reader
+
+    async def put(
+        self,
+        key: Key,
+        body: Body,
+        content_type: str,
+        admit: Admit | None = None,
+        *,
+        size: int | None = None,
+        etag: str | None = None,
+    ) -> ObjectMeta:
+        """As a local store does it, and then room is made."""
+        if size is not None and _blocks(size) * BLOCK_BYTES > self._max_bytes:
+            raise StorageFull("the object is larger than all that is kept")
+        meta = await self._local.put(key, body, content_type, admit, size=size, etag=etag)
+        self._take(key, meta.size)
+        if self.is_counted:
+            await self._make_room()
+        return meta
+
+    async def delete(self, key: Key) -> None:
+        """Remove the object; idempotent."""
+        self._drop(key)
+        await self._local.delete(key)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
+        """All with *prefix*."""
+        async for listed in self._local.list(prefix):
+            yield listed
+
+    async def ping(self) -> None:
+        """Raise Unavailable if a write would not work now."""
+        await self._local.ping()
+
+    def _take(self, key: Key, size: int) -> None:
+        self._drop(key)
+        self._blocks[_packed(key)] = _blocks(size)
+        self._used += _blocks(size)
+
+    def _drop(self, key: Key) -> None:
+        self._used -= self._blocks.pop(_packed(key), 0)
+
+    async def _make_room(self) -> None:
+        while self._used * BLOCK_BYTES > self._max_bytes or len(self._blocks) > self._max_entries:
+            packed, blocks = self._blocks.popitem(last=False)
+            self._used -= blocks
+            self._evicted()
+            await self._local.delete(_unpacked(packed))
+
+    async def _count(self) -> None:
+        try:
+            found = [(used, _packed(listed.key), _blocks(listed.size)) async for used, listed in self._local.by_use()]
+            found.sort(key=lambda entry: entry[0], reverse=True)
+            for _, packed, blocks in found:
+                if packed not in self._blocks:  # those used since the start stand behind them, where the newest are
+                    self._blocks[packed] = blocks
+                    self._blocks.move_to_end(packed, last=False)
+                    self._used += blocks
+            await self._make_room()
+        except MediaError as error:
+            log.warning("variants.uncounted", reason=error.slug)
+
+
+def _blocks(size: int) -> int:
+    # The data and its record.
+    return -(-size // BLOCK_BYTES) + 1
+
+
+def _packed(key: Key) -> bytes | str:
+    # A variant's name is two digests: half the memory as bytes.
+    match = _VARIANT.fullmatch(key)
+    return key if match is None else bytes.fromhex(match[1] + match[2])
+
+
+def _unpacked(packed: bytes | str) -> Key:
+    return Key(packed if isinstance(packed, str) else f"{packed.hex()[:32]}/{packed.hex()[32:]}")
