@@ -42,6 +42,11 @@ class Admission:
     preset: Preset | None
     right: Right
 
+    @property
+    def lasting(self) -> bool:
+        """Whether the rendition is to be kept for good, not just while it is asked for."""
+        return self.preset is not None and self.preset.store
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -82,6 +87,11 @@ class Gate:
         if right is Right.MODE and ladder.is_beyond(exact) and asked != exact:
             terms = replace(terms, degraded=("size-nearest",))
         return Admission(said, asked, Transform.of(self.watermarks.resolved(asked)), terms, preset, right)
+
+    def warm(self) -> dict[str, tuple[Transform, bool]]:
+        """What is made of every upload, by the names of the presets, and whether it is to be kept for good."""
+        queries = {preset: hints.resolved(preset.query, {}) for preset in self.presets.warm}
+        return {preset.name: (Transform.of(self.watermarks.resolved(query)), preset.store) for preset, query in queries.items()}
 
     def _offered(self, authorization: Sequence[str], said: Query, exact: Query, preset: Preset | None) -> tuple[Query, Right]:
         # What an unsigned address gets: what everybody may have, unless that is not what it asks for and a token lifts it.
@@ -135,9 +145,10 @@ def signer(settings: Settings) -> Signatures:
     return Signatures(secrets, eternal=settings.media_eternal_addresses)
 
 
-def presets(settings: Settings) -> Presets:
+def presets(settings: Settings, marks: Watermarks | None = None) -> Presets:
     """The presets of this deployment; raises StartError if their file is not usable."""
-    known = Presets(settings.media_presets, frozenset(settings.media_ignored_parameters))
+    ignored = frozenset(settings.media_ignored_parameters)
+    known = Presets(settings.media_presets, ignored) if marks is None else Presets(settings.media_presets, ignored, marks.resolved)
     try:
         known.load()
     except BadPresets as error:

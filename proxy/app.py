@@ -44,6 +44,7 @@ from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
 from proxy.stores import Stores
 from proxy.variants import Variants
+from proxy.warming import Warming
 from proxy.watermarks import Watermarks
 
 NAME = "sav3-media-proxy"
@@ -135,11 +136,8 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         delivery = Delivery(kept.media, Variants(kept.variants, fleeting), renderer, settings.media_cache_bytes, metrics)
         stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
         assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery))
-        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics)
-
-        _measure(metrics, kept, pool, delivery, fleeting)
-        presenter = Presenter(settings.media_public_url)
-        known_presets = presets(settings)
+        watermark_names = Watermarks(marks)
+        known_presets = presets(settings, watermark_names)
         gate = Gate(
             tokens,
             signer(settings),
@@ -147,8 +145,14 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             settings.media_read_access,
             settings.media_transform_access,
             frozenset(settings.media_ignored_parameters),
-            Watermarks(marks),
+            watermark_names,
         )
+        warming = Warming(delivery, gate.warm)
+        stack.push_async_callback(warming.finish)
+        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, warming.begin)
+
+        _measure(metrics, kept, pool, delivery, fleeting, warming)
+        presenter = Presenter(settings.media_public_url)
         health = _health(settings, tokens, kept, catalogue, pool, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
@@ -158,7 +162,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             settings.media_cors_origins,
             MediaRoutes(delivery, assets, gate, hot, departure, settings.media_idle_timeout),
             UploadRoutes(ingest, tokens, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
-            AssetRoutes(assets, tokens, presenter),
+            AssetRoutes(assets, tokens, presenter, warming),
             StoreRoutes(
                 kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())
             ),
@@ -196,7 +200,7 @@ def _watermarks(settings: Settings, folder: Path) -> tuple[Watermark, ...]:
         raise StartError(f"MEDIA_WATERMARKS: {settings.media_watermarks} is not usable. {error}".removesuffix(".")) from None
 
 
-def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery, fleeting: BoundedBackend) -> None:
+def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery, fleeting: BoundedBackend, warming: Warming) -> None:
     for name in (store.name for store in kept.each):
         metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
     metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
@@ -206,6 +210,7 @@ def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery, fle
     metrics.gauge("media_variants_bytes", "Bytes of the disk that renditions in the local store take", lambda: fleeting.bytes)
     metrics.gauge("media_later", "Renditions that wait to be made better when nobody waits for a worker", lambda: delivery.later)
     metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: delivery.storing)
+    metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
 
 
 def _health(

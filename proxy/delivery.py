@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import structlog
 
@@ -23,7 +23,6 @@ from proxy.later import Later
 from proxy.observe import Metrics
 from proxy.ports import Backend, ObjectMeta, ObjectReader, Presigner, Rendered, Renderer
 from proxy.variants import Variants
-from proxy.warming import Warming, Warmings
 
 META_TTL_S = 5.0
 META_ENTRIES = 20_000
@@ -32,6 +31,7 @@ REFUSAL_TTL_S = 60.0
 REFUSAL_ENTRIES = 2_000
 ERRANDS = 64
 OVERWRITES = 3
+NO_SECONDS: Mapping[str, float] = {}
 PENDING = "format-pending"
 
 log = structlog.get_logger(__name__)
@@ -39,14 +39,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What answers a request; close *reader* when done. *name* is a rendition's, *degraded* what it had to leave out."""
+    """What answers a request; close *reader* when done. *name* is a rendition's, *degraded* what it had to leave out.
+
+    *found* says where a rendition was: ``memory``, ``stored``, or ``miss``; then *seconds* what was waited for, by phase.
+    """
 
     reader: ObjectReader
     version: Version
     name: Key | None = None
     degraded: tuple[str, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """what was waited for, by phase, where it was made for this request"""
+    found: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=lambda: NO_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,6 @@ class Delivery:
         self._flights: Flights[Rendered] = Flights()
         self._errands = Errands(ERRANDS)
         self._later = Later(lambda: renderer.is_idle)
-        self._warmings = Warmings()
 
     async def original(self, key: Key, wanted: Wanted, *, bodiless: bool = False) -> Opened:
         """The stored bytes, or the range of them that *wanted* asks for; raises NotModified, PreconditionFailed, NotFound.
@@ -118,28 +120,23 @@ class Delivery:
         meta = self._metas.get(key) or await self.meta(key)
         settled, name, version = _named(meta, transform, accept if transform.varies else "")
         wanted.check(version)
-        rendered = await self._rendered(meta, settled, name, lasting=lasting)
+        rendered = self._cache.get(name)
+        found, seconds = "memory", NO_SECONDS
+        if rendered is not None:
+            self._metrics.cache("memory")
+        else:
+            refused = self._refusals.get(name)
+            if refused is not None:
+                raise refused
+            rendered = await self._flights.join(name, lambda: self._fetch(meta, settled, name, lasting=lasting))
+            found, seconds = "miss" if rendered.seconds else "stored", rendered.seconds
         if PENDING in rendered.degraded:
             self._later.offer(name, lambda: self._improve(meta, settled, name, lasting=lasting))
             version = replace(version, etag=ETag(f"{version.etag.value}-pending", weak=True), is_pending=True)
             wanted.check(version)
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
         reader = ObjectReader(made, _whole(rendered.data), data=rendered.data)
-        return Opened(reader, version, name, rendered.degraded, rendered.seconds)
-
-    def warm(self, key: Key, transforms: Sequence[Transform], *, lasting: bool = True) -> Warming:
-        """Make renditions of the object behind the answer, from one decode; gives how far that is. A second call joins it."""
-
-        async def make(transform: Transform) -> None:
-            meta = await self.meta(key)
-            settled, name, _ = _named(meta, transform, "")
-            await self._rendered(meta, settled, name, lasting=lasting)
-
-        return self._warmings.begin(key, [partial(make, transform) for transform in transforms])
-
-    def warming(self, key: Key) -> Warming | None:
-        """How far the renditions are that `warm` was last asked for; None if that is not known here."""
-        return self._warmings.get(key)
+        return Opened(reader, version, name, rendered.degraded, found, seconds)
 
     async def plan(self, key: Key, transform: Transform, accept: str, *, lasting: bool = False) -> Plan:
         """What `rendition` would do; nothing is made."""
@@ -180,7 +177,6 @@ class Delivery:
     async def finish(self, deadline_s: float) -> None:
         """Wait for the variants that are being stored behind answers."""
         await self._later.finish()
-        await self._warmings.finish()
         await self._errands.finish(deadline_s)
         await self._batches.finish()
 
@@ -199,16 +195,6 @@ class Delivery:
         """How many renditions are being stored behind their answers."""
         return len(self._errands)
 
-    async def _rendered(self, meta: ObjectMeta, settled: Transform, name: Key, *, lasting: bool) -> Rendered:
-        rendered = self._cache.get(name)
-        if rendered is not None:
-            self._metrics.cache("memory")
-            return rendered
-        refused = self._refusals.get(name)
-        if refused is not None:
-            raise refused
-        return await self._flights.join(name, lambda: self._fetch(meta, settled, name, lasting=lasting))
-
     async def _fetch(self, meta: ObjectMeta, transform: Transform, name: Key, *, lasting: bool) -> Rendered:
         rendered = await self._variants.get(name, lasting=lasting)
         if rendered is not None:
@@ -219,7 +205,7 @@ class Delivery:
             if not rendered.degraded:
                 made = rendered
                 self._errands.begin(lambda: self._keep(meta, name, made, lasting=lasting))
-        self._cache.set(name, replace(rendered, seconds={}), len(rendered.data))
+        self._cache.set(name, replace(rendered, seconds=NO_SECONDS), len(rendered.data))
         return rendered
 
     async def _improve(self, meta: ObjectMeta, transform: Transform, name: Key, *, lasting: bool) -> None:

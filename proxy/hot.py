@@ -59,6 +59,7 @@ class HotAnswers:
         if opened.name is None or request.method != "GET" or opened.version.is_pending:
             return
         headers["Server"] = SERVER
+        headers["Server-Timing"] = "cache;desc=memory"
         if self._cross_origin:
             headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
         known = Remembered(opened.reader.meta.key, opened.version.original, opened.name, CIMultiDictProxy(headers))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from processors.errors import MediaError, Unsupported
 from processors.formats import Format, Kind
 from proxy import keys, streams
 from proxy.errors import Conflict, IdempotencyReused, TooLarge
+from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Asset, Backend, Body, Catalogue, ObjectReader, Renderer, State
 
@@ -32,16 +33,26 @@ class Incoming:
 
 
 class Ingest:
-    """Takes bodies in, one pass from the client to the store."""
+    """Takes bodies in, one pass from the client to the store.
+
+    *stored* is told of each new object and its type, and returns at once.
+    """
 
     def __init__(
-        self, backend: Backend, catalogue: Catalogue, renderer: Renderer, limits: Mapping[Kind, int], metrics: Metrics
+        self,
+        backend: Backend,
+        catalogue: Catalogue,
+        renderer: Renderer,
+        limits: Mapping[Kind, int],
+        metrics: Metrics,
+        stored: Callable[[Key, str], None] = lambda key, content_type: None,
     ) -> None:
         self._backend = backend
         self._catalogue = catalogue
         self._renderer = renderer
         self._limits = limits
         self._metrics = metrics
+        self._stored = stored
         self._under_way: set[tuple[str, str]] = set()
 
     @property
@@ -92,6 +103,7 @@ class Ingest:
             raise
         self._metrics.upload(kind, "stored")
         log.info("upload.stored", key=asset.key, size=asset.size, content_type=asset.content_type)
+        self._stored(asset.key, asset.content_type)
         return asset
 
     @asynccontextmanager

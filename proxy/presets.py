@@ -56,17 +56,23 @@ class Preset:
 
 
 class Presets:
-    """The presets of one file, which may be read again while they are in use. Without a *path* there are none."""
+    """The presets of one file, which may be read again while they are in use. Without a *path* there are none.
 
-    def __init__(self, path: Path | None, ignored: frozenset[str] = frozenset()) -> None:
+    *watermarked* raises BadParameter for a query whose watermark is not known.
+    """
+
+    def __init__(
+        self, path: Path | None, ignored: frozenset[str] = frozenset(), watermarked: Callable[[Query], Query] = lambda query: query
+    ) -> None:
         self._path = path
         self._ignored = ignored
+        self._watermarked = watermarked
         self._known: Mapping[str, Preset] = {}
 
     def load(self) -> None:
         """Read the file; raises BadPresets, and what was known stays."""
         if self._path is not None:
-            self._known = read(_text(self._path), self._ignored)
+            self._known = read(_text(self._path), self._ignored, self._watermarked)
             log.info("presets.loaded", count=len(self._known))
 
     def reload(self) -> bool:
@@ -94,7 +100,9 @@ class Presets:
         return tuple(preset for preset in self._known.values() if preset.warm)
 
 
-def read(text: str, ignored: frozenset[str] = frozenset()) -> dict[str, Preset]:
+def read(
+    text: str, ignored: frozenset[str] = frozenset(), watermarked: Callable[[Query], Query] = lambda query: query
+) -> dict[str, Preset]:
     """The presets of a file's *text* (TOML: name = "query", or a table); raises BadPresets with every fault."""
     try:
         entries = tomllib.loads(text)
@@ -107,7 +115,7 @@ def read(text: str, ignored: frozenset[str] = frozenset()) -> dict[str, Preset]:
         if not isinstance(given, dict):
             faults.append(f"{name} is neither a query nor a table with one.")
             continue
-        found = [f"{name}: {fault}." for fault in _faults(name, given, ignored)]
+        found = [f"{name}: {fault}." for fault in _faults(name, given, ignored, watermarked)]
         faults += found
         if not found:
             allow = frozenset(given.get("allow", CHANGEABLE))
@@ -118,7 +126,7 @@ def read(text: str, ignored: frozenset[str] = frozenset()) -> dict[str, Preset]:
     return presets
 
 
-def _faults(name: str, given: Mapping[str, Any], ignored: frozenset[str]) -> list[str]:
+def _faults(name: str, given: Mapping[str, Any], ignored: frozenset[str], watermarked: Callable[[Query], Query]) -> list[str]:
     faults = []
     try:
         if "@" in name or grammar.read(f"preset={name}").get("preset") != name:
@@ -130,16 +138,16 @@ def _faults(name: str, given: Mapping[str, Any], ignored: frozenset[str]) -> lis
     if "query" not in given:
         faults.append("it has no query")
     elif isinstance(given["query"], str):
-        faults += _faults_of(given["query"], ignored)
+        faults += _faults_of(given["query"], ignored, watermarked)
     return faults
 
 
-def _faults_of(text: str, ignored: frozenset[str]) -> list[str]:
+def _faults_of(text: str, ignored: frozenset[str], watermarked: Callable[[Query], Query]) -> list[str]:
     try:
         query = grammar.read(text, ignored)
         if aside := query.names & ASIDE:
             return [f"{', '.join(sorted(aside))} cannot be in a preset"]
-        if Transform.of(query).is_identity:
+        if Transform.of(watermarked(query)).is_identity:
             return ["its query asks for nothing"]
     except BadParameter as error:
         given = error.members.get("param")

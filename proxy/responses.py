@@ -64,6 +64,8 @@ def rendition_headers(opened: Opened, admission: Admission) -> CIMultiDict[str]:
     address = _spelled_out(meta.key, admission, meta.content_type)
     if address is not None:
         headers["Content-Location"] = address
+    phases = (f"{phase};dur={1000 * seconds:.1f}" for phase, seconds in opened.seconds.items())
+    headers["Server-Timing"] = ", ".join((f"cache;desc={opened.found}", *phases))
     return headers
 
 

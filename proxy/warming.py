@@ -1,82 +1,130 @@
-"""Renditions that are made before anybody asks: behind an upload, a few originals at a time, with patience."""
+"""Renditions that are made of every upload, behind its answer, and how far that is."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from enum import StrEnum
 
+import structlog
+
+from processors import formats
 from processors.errors import Busy, MediaError
-from proxy.errors import Unavailable
+from processors.formats import Kind
+from processors.transform import Transform
+from proxy.cache import FreshCache
+from proxy.conditions import ANYTHING
+from proxy.delivery import Delivery
+from proxy.errors import NotFound, Unavailable
 from proxy.flights import Errands
 from proxy.keys import Key
 
+BROWSERS = "image/avif,image/webp,image/*,*/*;q=0.8"
+"""What today's browsers accept: ``format=auto`` is made for them."""
+SHOWN = frozenset((Kind.IMAGE, Kind.DRAWING, Kind.VIDEO))
+"""of what there are renditions"""
+WAITING = 256
 AT_ONCE = 2
-UNDER_WAY = 64
-KNOWN = 1_024
-PATIENCE_S = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
-"""the pauses while all workers are busy"""
+"""uploads whose renditions are made at one time: others must not wait for them"""
+TRIES = 5
+PAUSE_S = 2.0
+FAILURES = 2_000
+FAILED_S = 600.0
 
-Work = Callable[[], Awaitable[object]]
+Wish = tuple[Transform, bool]
+"""A rendition, and whether it is to be kept for good"""
+
+log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
+class Progress(StrEnum):
+    """How far a rendition is."""
+
+    READY = "ready"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
 class Warming:
-    """How many renditions are *wanted*, and how many of them are *made* or have *failed* so far."""
+    """Makes what *wanted* gives, by names, of each object it is told of. Nothing of it survives a restart but what was made.
 
-    wanted: int
-    made: int = 0
-    failed: int = 0
+    All renditions of one object are asked for together, so that they share a decode.
+    """
 
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will come."""
-        return self.made + self.failed >= self.wanted
+    def __init__(self, delivery: Delivery, wanted: Callable[[], Mapping[str, Wish]]) -> None:
+        self._delivery = delivery
+        self._wanted = wanted
+        self._errands = Errands(WAITING)
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._pending: set[tuple[Key, str]] = set()
+        self._failed: FreshCache[tuple[Key, str], bool] = FreshCache(FAILURES, FAILED_S)
 
+    def __len__(self) -> int:
+        """How many objects are in work or wait."""
+        return len(self._errands)
 
-class Warmings:
-    """What is being made of which original; of the last ones it is known how that ended."""
+    def begin(self, key: Key, content_type: str) -> None:
+        """Have everything made of *key*, in the background; nothing if nothing can be shown of it."""
+        format = formats.by_mime(content_type)
+        if format is not None and format.kind in SHOWN:
+            self._begin(key, self._wanted())
 
-    def __init__(self) -> None:
-        self._errands = Errands(UNDER_WAY)
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self._known: OrderedDict[Key, Warming] = OrderedDict()
-
-    def begin(self, key: Key, works: Sequence[Work]) -> Warming:
-        """Do *works*, together; a second call joins the first. Where too many are under way, all of them count as failed."""
-        known = self._known.get(key)
-        if known is not None and not known.is_over:
-            return known
-        warming = self._known[key] = Warming(len(works))
-        self._known.move_to_end(key)
-        if len(self._known) > KNOWN:
-            self._known.popitem(last=False)
-        if not self._errands.begin(lambda: self._run(works, warming)):
-            warming.failed = warming.wanted
-        return warming
-
-    def get(self, key: Key) -> Warming | None:
-        """How far it is; None if that is not known here."""
-        return self._known.get(key)
+    async def progress(self, key: Key, content_type: str) -> dict[str, Progress]:
+        """How far each rendition of *key* is. What is not there, and was not refused, is begun."""
+        format = formats.by_mime(content_type)
+        if format is None or format.kind not in SHOWN:
+            return {}
+        wanted = self._wanted()
+        found = {name: await self._progress(key, name, wish) for name, wish in wanted.items()}
+        self._begin(key, {name: wanted[name] for name, progress in found.items() if progress is Progress.PENDING})
+        return found
 
     async def finish(self) -> None:
-        """End what is under way."""
-        await self._errands.finish(0)
+        """End what is under way: it is begun again when somebody asks for it."""
+        await self._errands.finish(0.0)
 
-    async def _run(self, works: Sequence[Work], warming: Warming) -> None:
-        async with self._turns:
-            await asyncio.gather(*(self._one(work, warming) for work in works))
+    def _begin(self, key: Key, wanted: Mapping[str, Wish]) -> None:
+        new = {name: transform for name, transform in wanted.items() if (key, name) not in self._pending}
+        if not new:
+            return
+        if self._errands.begin(lambda: self._make_all(key, new)):
+            self._pending |= {(key, name) for name in new}
+        else:
+            log.warning("presets.not_made", key=key)
 
-    async def _one(self, work: Work, warming: Warming) -> None:
-        for pause_s in PATIENCE_S:
+    async def _progress(self, key: Key, name: str, wish: Wish) -> Progress:
+        if (key, name) in self._pending:
+            return Progress.PENDING
+        if self._failed.get((key, name)):
+            return Progress.FAILED
+        try:
+            plan = await self._delivery.plan(key, wish[0], BROWSERS, lasting=wish[1])
+        except Unavailable:
+            return Progress.PENDING
+        return Progress.PENDING if plan.found == "miss" else Progress.READY
+
+    async def _make_all(self, key: Key, wanted: Mapping[str, Wish]) -> None:
+        try:
+            async with self._places:
+                await asyncio.gather(*(self._make(key, name, wish) for name, wish in wanted.items()))
+        finally:
+            self._pending -= {(key, name) for name in wanted}
+
+    async def _make(self, key: Key, name: str, wish: Wish) -> None:
+        for attempt in range(TRIES):
             try:
-                await work()
-            except (Busy, Unavailable):
-                await asyncio.sleep(pause_s)
-            except MediaError:
+                await self._delivery.rendition(key, wish[0], BROWSERS, ANYTHING, lasting=wish[1])
+            except NotFound:
+                return
+            except (Busy, Unavailable) as error:
+                failure: MediaError = error
+                await asyncio.sleep(PAUSE_S * attempt)
+            except MediaError as error:
+                failure = error
                 break
             else:
-                warming.made += 1
+                self._pending.discard((key, name))
                 return
-        warming.failed += 1
+        self._failed.set((key, name), True)
+        self._pending.discard((key, name))
+        log.warning("preset.not_made", key=key, preset=name, reason=failure.slug)

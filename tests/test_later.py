@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from processors.batch import Batch
-from processors.errors import Busy
 from processors.transform import Transform
 from processors.values import Inspected, Rendered
 from proxy import keys
 from proxy.adapters.memory import MemoryBackend
-from proxy.conditions import ANYTHING, NotModified, Wanted
+from proxy.conditions import NotModified, Wanted
 from proxy.delivery import Delivery, Opened
 from proxy.observe import Metrics
 from proxy.ports import ObjectReader
@@ -93,38 +92,3 @@ async def test_the_better_one_outlives_the_memory_of_the_process(delivery: Deliv
     delivery._cache.delete(first.name)
     assert (await asked(delivery)).reader.data == b"an avif"
     assert len(atelier.made) == 2
-
-
-async def test_warming_makes_all_and_says_how_far_it_is(delivery: Delivery, atelier: Atelier) -> None:
-    transforms = [Transform.parse(f"w={width}") for width in (10, 20, 30)]
-    warming = delivery.warm(KEY, transforms)
-    assert (warming.wanted, warming.is_over) == (3, False)
-    assert delivery.warm(KEY, transforms) is warming
-    await eventually(lambda: warming.is_over)
-    assert (warming.made, warming.failed) == (3, 0)
-    assert delivery.warming(KEY) is warming
-    await delivery.rendition(KEY, transforms[0], "", ANYTHING, lasting=True)
-    assert len(atelier.made) == 3
-
-
-async def test_warming_what_is_not_there_fails_and_ends(delivery: Delivery) -> None:
-    warming = delivery.warm(keys.parse("u7/none.jpg"), [Transform.parse("w=10"), Transform.parse("w=20")])
-    await eventually(lambda: warming.is_over)
-    assert (warming.made, warming.failed) == (0, 2)
-
-
-async def test_warming_waits_while_all_workers_are_busy(
-    delivery: Delivery, atelier: Atelier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    render, refusals = atelier.render, [Busy(), Busy()]
-
-    async def busy_at_first(source: ObjectReader, batch: Batch) -> None:
-        if refusals:
-            raise refusals.pop()
-        await render(source, batch)
-
-    monkeypatch.setattr(atelier, "render", busy_at_first)
-    monkeypatch.setattr("proxy.warming.PATIENCE_S", (0.01, 0.01, 0.01))
-    warming = delivery.warm(KEY, [Transform.parse("w=10")])
-    await eventually(lambda: warming.is_over)
-    assert (warming.made, warming.failed) == (1, 0)

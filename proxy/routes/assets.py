@@ -12,6 +12,7 @@ from proxy.assets import Assets
 from proxy.auth import Action, Tokens, require, require_right
 from proxy.errors import BadRequest, NotFound
 from proxy.ports import Asset
+from proxy.warming import Warming
 
 PREFIX = "/api/assets/"
 PAGE = 50
@@ -49,10 +50,11 @@ class Presenter:
 class AssetRoutes:
     """Records, the caller's own."""
 
-    def __init__(self, assets: Assets, tokens: Tokens, presenter: Presenter) -> None:
+    def __init__(self, assets: Assets, tokens: Tokens, presenter: Presenter, warming: Warming) -> None:
         self._assets = assets
         self._tokens = tokens
         self._presenter = presenter
+        self._warming = warming
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         """The caller's assets, newest first; ``limit`` (1-200) and ``cursor`` page through them."""
@@ -66,13 +68,15 @@ class AssetRoutes:
         return private_json({"assets": [self._presenter.document(asset) for asset in page.assets], "nextCursor": page.cursor})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """The record of one asset."""
+        """The record of one asset, and how far the renditions are that are made of every upload."""
         path = request.rel_url.raw_path
         if not path.startswith(PREFIX):
             raise NotFound
         key = keys.from_target(path[len(PREFIX) :])
         require(self._tokens.bearer(request.headers.getall("Authorization", [])), Action.READ, key)
-        return private_json(self._presenter.document(await self._assets.get(key)))
+        asset = await self._assets.get(key)
+        made = await self._warming.progress(key, asset.content_type)
+        return private_json(self._presenter.document(asset) | ({"presets": made} if made else {}))
 
 
 def private_json(document: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

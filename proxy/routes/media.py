@@ -59,8 +59,7 @@ class MediaRoutes:
             if admission.transform.is_identity:
                 return await self._original(request, key, wanted, terms)
             accept = request.headers.get("Accept", "")
-            lasting = admission.preset is not None and admission.preset.store
-            opened = await self._delivery.rendition(key, admission.transform, accept, wanted, lasting=lasting)
+            opened = await self._delivery.rendition(key, admission.transform, accept, wanted, lasting=admission.lasting)
         except NotModified as same:
             return responses.not_modified(key, same.version, terms)
         headers = responses.rendition_headers(opened, admission)
@@ -73,7 +72,7 @@ class MediaRoutes:
             raise Unauthorized("explain=1 needs a token: Authorization: Bearer …")
         plan = None
         if not admission.transform.is_identity:
-            plan = await self._delivery.plan(key, admission.transform, request.headers.get("Accept", ""))
+            plan = await self._delivery.plan(key, admission.transform, request.headers.get("Accept", ""), lasting=admission.lasting)
         source = await self._delivery.meta(key)
         return private_json(explained(admission, self._gate.reads, self._gate.transforms, source, plan))
 
