@@ -42,6 +42,8 @@ COSTS: Mapping[str, Cost] = {
     "webp-animated": Cost(12),
     "avif": Cost(16, kept=4),
     "avif-deep": Cost(19, kept=8),
+    "avif-sequence": Cost(22),
+    "apng": Cost(22),
     "heic": Cost(6.3, kept=3),
     "tiff": Cost(0),
     "bmp": Cost(10),

@@ -26,7 +26,8 @@ _LOADERS = {
     **{"jpeg": "jpegload", "png": "pngload", "gif": "gifload", "webp": "webpload", "avif": "heifload", "tiff": "tiffload"},
     "svg": "svgload_buffer",
 }
-ALLOWED_LOADERS = ("JpegFile", "PngFile", "NsgifFile", "WebpFile", "HeifFile", "TiffFile", "SvgBuffer")
+ALLOWED_LOADERS = ("JpegFile", "PngFile", "NsgifFile", "WebpFile", "HeifFile", "TiffFile", "SvgBuffer", "UhdrFile", "JpegBuffer")
+"""the last two for gain maps, which are JPEGs within JPEGs"""
 
 
 def prepare() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyvips
 
+from processors import gain_maps
 from processors.formats import FORMATS, Format
 from processors.metadata import Metadata
 from processors.transform import DEFAULT_QUALITY
@@ -105,7 +106,7 @@ class Output:
             quality = 1 if is_last_hope else min(max(low + 1, _guessed(sizes, max_bytes)), high - 1)
 
     def _saved(self, image: pyvips.Image, options: Mapping[str, Any]) -> bytes:
-        keep = ":".join(name.removesuffix("-data") for name in BLOCKS if image.get_typeof(name))
+        keep = ":".join(name.removesuffix("-data") for name in (*BLOCKS, gain_maps.DATA) if image.get_typeof(name))
         data: bytes = getattr(image, _SAVERS[self.name])(keep=keep or "none", **{**_options(self.name, self.pixels), **options})
         return data
 
@@ -163,7 +164,7 @@ _MEMORY = {
 def output(name: str, quality: int | None, *, animated: bool, alpha: bool, pixels: int) -> Output:
     """The output for a settled format: ``small`` and ``plain`` are decided here, where the picture is known."""
     if name == "small":
-        name = "avif" if pixels <= INLINE_AVIF_PIXELS else "webp"
+        name = "avif" if pixels <= INLINE_AVIF_PIXELS and not animated else "webp"
     elif name == "plain":
         name = "gif" if animated else "png" if alpha else "jpg"
     return Output(name, DEFAULT_QUALITY if quality is None else quality, pixels, alpha)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyvips
@@ -10,10 +10,16 @@ import pyvips
 from processors.costs import COSTS, Cost
 from processors.errors import BadParameter
 from processors.formats import Format
+from processors.gain_maps import GainMap
 from processors.metadata import NOTHING, Metadata
 
 STRICT = "error"
 """``fail_on`` of libvips: a truncated or damaged file is refused; a warning, as of odd metadata, is not"""
+
+DELAY_MS = 100
+"""how long a frame is shown whose file does not say it, as in browsers"""
+Shown = tuple[pyvips.Image, int]
+"""a frame, and for how many milliseconds it is seen"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,8 @@ class Source:
 
     ``load(shrink, frames)``: at 1/*shrink* of the size, one of *shrinks* or 1, and *frames* pages (-1: all) in one strip that
     can be read once, from top to bottom. *pixel_bytes* is the size of a decoded pixel. *turn* is the EXIF orientation, 1 to 8.
-    *skipped* frames have to be decoded before the first that is wanted.
+    *skipped* frames have to be decoded before the first that is wanted. An animation runs *loop* times, 0 is for ever.
+    ``each(frames)`` gives the frames of one that *load* knows the first of, with the milliseconds for which they are shown.
     """
 
     format: Format
@@ -37,6 +44,9 @@ class Source:
     shrinks: tuple[int, ...] = ()
     metadata: Metadata = NOTHING
     skipped: int = 0
+    loop: int = 0
+    each: Callable[[int], Iterator[Shown]] | None = None
+    gain_map: Callable[[], GainMap | None] | None = None
     opening: Callable[[str | None], Source] | None = None
     grow: Callable[[int, int], Source] | None = None
     """of what has no pixels of its own: the same, large enough for a box"""
@@ -47,6 +57,17 @@ class Source:
         *time* is where: seconds, or with ``%`` a part of the film's length; None is the still that shows most.
         """
         return self if self.opening is None else self.opening(time)
+
+    def pages(self, shrink: int, frames: int) -> Iterator[Shown]:
+        """The first *frames* of an animation, in order, at 1/*shrink* of the size."""
+        return self._cut(self.load(shrink, frames), frames) if self.each is None else self.each(frames)
+
+    def _cut(self, strip: pyvips.Image, frames: int) -> Iterator[Shown]:
+        delays = strip.get("delay") if strip.get_typeof("delay") else []
+        height = strip.height // frames
+        for number in range(frames):
+            page = strip.crop(0, number * height, strip.width, height)
+            yield page, delays[number] if number < len(delays) else DELAY_MS
 
     def shrink(self, room: float) -> int:
         """The most of *shrinks* that is no more than *room*, or 1."""

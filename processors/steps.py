@@ -48,14 +48,23 @@ def resized(size: Size) -> Step:
 
 def in_srgb(image: pyvips.Image) -> pyvips.Image:
     """The colours as sRGB, or grey, of 8 bits a channel; what the file's profile says is done to the pixels."""
-    if image.get_typeof("icc-profile-data"):
+    is_ink = image.interpretation == "cmyk"
+    if is_ink or image.get_typeof("icc-profile-data"):
         try:
-            image = image.icc_transform("srgb", embedded=True, depth=8, intent="relative", black_point_compensation=True)
+            image = _by_profile(image, "cmyk" if is_ink else "srgb")
         except pyvips.Error:  # a profile that is broken or of another kind of picture: read as if there were none
             image = image.copy()
             image.remove("icc-profile-data")
+            image = _by_profile(image, "cmyk") if is_ink else image
     is_grey = image.interpretation in ("b-w", "grey16")
     return image.colourspace("b-w" if is_grey else "srgb").cast("uchar")
+
+
+def _by_profile(image: pyvips.Image, otherwise: str) -> pyvips.Image:
+    # By the profile that the file has, or that of libvips called *otherwise*: the usual inks on coated paper, for one.
+    return image.icc_transform(
+        "srgb", embedded=True, input_profile=otherwise, depth=8, intent="relative", black_point_compensation=True
+    )
 
 
 def grey(image: pyvips.Image) -> pyvips.Image:

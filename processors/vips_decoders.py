@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import pyvips
 
+from processors import animations, gain_maps
 from processors.costs import COSTS, Cost
 from processors.formats import Format
 from processors.metadata import Metadata
@@ -41,11 +43,11 @@ def _metadata(image: pyvips.Image) -> Metadata:
 
 def jpeg(path: str, format: Format, page: int | None) -> Source:
     """A JPEG; it is made smaller while it is read."""
-    numbered(page or 1, 1)
 
     def load(shrink: int, frames: int) -> pyvips.Image:
         return pyvips.Image.jpegload(path, shrink=shrink, access="sequential", fail_on=STRICT)
 
+    numbered(page or 1, 1)
     header = load(1, 1)
     name = "jpeg"
     if _field(header, "jpeg-multiscan", 0):
@@ -53,23 +55,25 @@ def jpeg(path: str, format: Format, page: int | None) -> Source:
     return Source(
         format, header.width, header.height, load,
         turn=_turn(header), cost=COSTS[name], pixel_bytes=header.bands, shrinks=JPEG_SHRINKS, metadata=_metadata(header),
+        gain_map=partial(gain_maps.found, path, header.width) if gain_maps.has_parts(path) else None,
     )  # fmt: skip
 
 
 def png(path: str, format: Format, page: int | None) -> Source:
-    """A PNG."""
-    numbered(page or 1, 1)
+    """A PNG; of an animated one what is loaded is its still picture."""
 
     def load(shrink: int, frames: int) -> pyvips.Image:
         return pyvips.Image.pngload(path, access="sequential", fail_on=STRICT)
 
+    numbered(page or 1, 1)
     header = load(1, 1)
     pixel_bytes = _pixel_bytes(header)
     cost = Cost(COSTS["png-interlaced"].stored * pixel_bytes / 3) if _field(header, "interlaced", 0) else COSTS["png"]
-    return Source(
+    still = Source(
         format, header.width, header.height, load,
         alpha=_has_alpha(header), turn=_turn(header), cost=cost, pixel_bytes=pixel_bytes, metadata=_metadata(header),
     )  # fmt: skip
+    return still if page else animations.of_png(path, still)
 
 
 def gif(path: str, format: Format, page: int | None) -> Source:
@@ -85,6 +89,7 @@ def gif(path: str, format: Format, page: int | None) -> Source:
     return Source(
         format, header.width, header.height, load, pages if page is None else 1,
         alpha=_has_alpha(header), cost=COSTS["gif"], pixel_bytes=_pixel_bytes(header), skipped=first,
+        loop=_field(header, "loop", 0),
     )  # fmt: skip
 
 
@@ -102,7 +107,7 @@ def webp(path: str, format: Format, page: int | None) -> Source:
     return Source(
         format, header.width, header.height, load, pages if page is None else 1,
         alpha=_has_alpha(header), turn=_turn(header), cost=COSTS[name], pixel_bytes=_pixel_bytes(header), skipped=first,
-        shrinks=JPEG_SHRINKS if pages == 1 else (), metadata=_metadata(header),
+        shrinks=JPEG_SHRINKS if pages == 1 else (), metadata=_metadata(header), loop=_field(header, "loop", 0),
     )  # fmt: skip
 
 
@@ -120,7 +125,7 @@ def _is_lossless(path: str) -> bool:
 
 
 def avif(path: str, format: Format, page: int | None) -> Source:
-    """An AVIF that is one picture."""
+    """An AVIF; of a sequence what is loaded is its first picture."""
     numbered(page or 1, 1)
 
     def load(shrink: int, frames: int) -> pyvips.Image:
@@ -128,10 +133,11 @@ def avif(path: str, format: Format, page: int | None) -> Source:
 
     header = load(1, 1)  # its irot and imir are applied, and an EXIF orientation beside them is only information
     cost = COSTS["avif-deep" if _field(header, "bits-per-sample", 8) > 8 else "avif"]
-    return Source(
+    still = Source(
         format, header.width, header.height, load,
         alpha=_has_alpha(header), cost=cost, pixel_bytes=_pixel_bytes(header), metadata=_metadata(header),
     )  # fmt: skip
+    return still if page else animations.of_avif(path, still)
 
 
 def tiff(path: str, format: Format, page: int | None) -> Source:

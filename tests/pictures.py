@@ -242,6 +242,30 @@ def swapped_profile() -> bytes:
     return bytes(data)
 
 
+@cache
+def adobe_rgb_profile() -> bytes:
+    """A profile of the primaries, white and gamma of Adobe RGB (1998), without its name (ICC.1:2010, matrix and curves)."""
+
+    def place(x: float, y: float, z: float) -> bytes:
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in (x, y, z)))
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, 0x0233)
+    values = {
+        **{b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"Wide\0" + bytes(78), b"cprt": b"text\0\0\0\0CC0\0"},
+        **{b"wtpt": place(0.9642, 1, 0.8249), b"rXYZ": place(0.60974, 0.31111, 0.01947), b"gXYZ": place(0.20528, 0.62567, 0.06087)},
+        **{b"bXYZ": place(0.14919, 0.06322, 0.74457), b"rTRC": curve, b"gTRC": curve, b"bTRC": curve},
+    }
+    table, body = struct.pack(">I", len(values)), b""
+    for name, value in values.items():
+        value += bytes(-len(value) % 4)  # noqa: PLW2901
+        table += name + struct.pack(">II", 132 + 12 * len(values) + len(body), len(value))
+        body += value
+    head = (
+        struct.pack(">I4sI", 128 + len(table) + len(body), bytes(4), 0x02100000) + b"mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28)
+    )
+    return head + struct.pack(">3i", 63190, 65536, 54061) + bytes(48) + table + body
+
+
 # -- bombs: small files that claim or unpack to a lot ---------------------------------------------------------------------
 
 

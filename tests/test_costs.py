@@ -29,6 +29,8 @@ SAVES: dict[str, Save] = {
     "avif": lambda image: bytes(image.heifsave_buffer(compression="av1", effort=0)),
     "bmp": lambda image: pictures.bmp(image.width, image.height),
     "heic": lambda image: pictures.heic(image.width, image.height),
+    "apng": lambda image: pictures.apng(image.width * 2 // 3, image.height * 2 // 3, frames=2),
+    "avif sequence": lambda image: pictures.avif(image.width * 2 // 3, image.height * 2 // 3, frames=2),
 }
 SMALL, LARGE = (64, 48), (6000, 4000)
 
@@ -56,6 +58,7 @@ def stored(folder: Path, name: str, size: tuple[int, int]) -> Path:
         ("progressive", "format=jpg&w=320"), ("png", "format=jpg&w=320"), ("clear png", "format=png&w=2000"),
         ("clear png", "format=webp"), ("interlaced png", ""), ("webp", "format=jpg"), ("lossless webp", ""),
         ("avif", ""), ("avif", "format=webp"), ("heic", ""), ("heic", "format=webp&w=1280"), ("bmp", "format=jpg&w=320"),
+        ("apng", "format=webp&w=320"), ("avif sequence", "format=webp&w=320"),
     ],
 )  # fmt: skip
 def test_an_estimate_is_near_what_a_large_picture_takes(folder: Path, name: str, transform: str) -> None:
