@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyvips
 
-from processors import pillow_decoders, vips_decoders
+from processors import pillow_decoders, structure, vips_decoders
 from processors.costs import COSTS
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
 from processors.formats import FORMATS, HEAD_BYTES, Format, Kind, sniff
@@ -68,6 +68,7 @@ def look(path: str, limits: Limits, page: int | None = None) -> Source:
     format = sniffed(path)
     if not format.decodes:
         raise Unsupported("no picture can be made of this type")
+    structure.check(path, format, limits)
     with translated():
         source = _LOOKS[format.name](path, format, page)
     if source.width < 1 or source.height < 1:
@@ -93,7 +94,7 @@ def check(limits: Limits, pixels: int, frames: int = 1) -> None:
 
 
 def _svg(path: str, format: Format, page: int | None) -> Source:
-    from processors import drawing  # noqa: PLC0415 - Pillow is 9 MiB that only workers with drawings pay
+    from processors import drawing  # noqa: PLC0415 - expat and its kin, for workers with drawings
 
     numbered(page or 1, 1)
     return drawing.look(path, format)

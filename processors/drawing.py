@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyvips
-from PIL import Image
 
 from processors import svg
 from processors.costs import BASE_BYTES, COSTS, Cost
@@ -28,6 +27,7 @@ TEXT_BYTES = 24
 """of memory for a byte of the document: the parts of it while it is read, and what librsvg makes of them"""
 MAX_TEXT_BYTES = 16 << 20
 MAX_GROWN_PX = 8192
+MAX_LENGTH_CHARS = 64
 CSS_DPI = 96
 DPI_SCALE = 72 / 96  # libvips takes a pixel for 1/72 of an inch, and the picture grows by as much as the inch
 SHRINKS = (32, 16, 8, 4, 2)
@@ -121,7 +121,7 @@ def _box(root: dict[str, str]) -> tuple[float, float] | None:
 
 
 def _length(text: str | None) -> float | None:
-    match = _LENGTH.fullmatch(text or "")
+    match = _LENGTH.fullmatch((text or "")[:MAX_LENGTH_CHARS])
     if match is None or match[2] not in _UNITS_PX:
         return None
     pixels = float(match[1]) * _UNITS_PX[match[2]]
@@ -130,6 +130,10 @@ def _length(text: str | None) -> float | None:
 
 def _picture_pixels(drawing: Drawing) -> int:
     # By their headers alone: librsvg decodes them whole.
+    if not drawing.pictures:
+        return 0
+    from PIL import Image  # noqa: PLC0415 - 9 MiB that only workers with such drawings pay
+
     total = 0
     for data in drawing.pictures:
         with warnings.catch_warnings():

@@ -100,7 +100,7 @@ def inspecting(path: str, limits: Limits, *, whole: bool) -> Work[Inspected]:
 
 def cleaning(path: str) -> Work[Cleaned]:
     """The drawing in a file without what could act or reach outwards; raises Unsupported, Corrupt, TooCostly."""
-    from processors import drawing  # noqa: PLC0415 - Pillow is 9 MiB that only workers with drawings pay
+    from processors import drawing  # noqa: PLC0415 - expat and its kin, for workers with drawings
 
     return Work(drawing.cleaning_bytes(path), lambda: Cleaned(drawing.cleaned(path)))
 

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from xml.parsers import expat
-from xml.sax.saxutils import escape, quoteattr
 
 from processors import styles
 from processors.errors import Corrupt, TooCostly, Unsupported
@@ -20,6 +19,8 @@ from processors.errors import Corrupt, TooCostly, Unsupported
 NAMESPACE = "http://www.w3.org/2000/svg"
 MAX_DEPTH = 200
 MAX_ELEMENTS = 100_000
+MAX_MARKS = 3 * MAX_ELEMENTS
+MAX_PATH_BYTES = 256 << 10
 MAX_DRAWN = 200_000
 """elements after every reference to another is followed"""
 MAX_REFERENCES = 20_000
@@ -81,12 +82,14 @@ class Drawing:
 
     def text(self, **attributes: str) -> bytes:
         """The document in UTF-8, with *attributes* instead of those of its outermost element."""
-        told = "".join(f" {name}={quoteattr(value)}" for name, value in (self.root | attributes).items())
+        told = "".join(f' {name}="{_quoted(value)}"' for name, value in (self.root | attributes).items())
         return f'<svg xmlns="{NAMESPACE}" xmlns:xlink="{XLINK}"{told}>{self.inside}</svg>\n'.encode()
 
 
 def read(data: bytes) -> Drawing:
     """The drawing in an SVG document; raises Unsupported for other XML, Corrupt, and TooCostly for a bomb."""
+    if data.count(b"<") > MAX_MARKS:
+        raise TooCostly(f"a drawing may have {MAX_ELEMENTS} elements", limit="elements", allowed=MAX_ELEMENTS)
     reader = _Reader(data)
     try:
         for at in range(0, len(data), FEED_BYTES):
@@ -208,7 +211,7 @@ class _Reader:
         if self._root is None:
             self._root = kept
             return
-        told = "".join(f" {name}={quoteattr(value)}" for name, value in kept.items())
+        told = "".join(f' {name}="{_quoted(value)}"' for name, value in kept.items())
         self._out.append(f"<{name}{told}>")
 
     def _end(self, tag: str) -> None:
@@ -222,7 +225,7 @@ class _Reader:
             if _squeezed(sheet) != _squeezed(given):
                 self._is_changed = True
             self._refer(_REFERENCE.findall(sheet))
-            self._out.append(escape(sheet))
+            self._out.append(_escaped(sheet))
             self._style = None
         if element.identifier is not None:
             part = _Part(element.elements, element.first_reference, len(self._references))
@@ -237,7 +240,7 @@ class _Reader:
         if self._style is not None:
             self._style.append(text)
         else:
-            self._out.append(escape(text, {"\r": "&#13;"}))
+            self._out.append(_escaped(text))
 
     def _kept(self, element: str, attributes: dict[str, str]) -> dict[str, str] | None:
         # What stays of an element's attributes; None: the element goes.
@@ -275,6 +278,8 @@ class _Reader:
                 self._is_changed = True
             return name, harmless
         if name in _GEOMETRY:
+            if len(value) > MAX_PATH_BYTES:  # 3.6 MB of one path keep librsvg busy for 12 s
+                raise TooCostly(f"a path may have {MAX_PATH_BYTES} bytes", limit="path-bytes", allowed=MAX_PATH_BYTES)
             return (name, value) if _NUMBERS.fullmatch(value) else None
         is_list = name in ("values", "keySplines", "keyTimes", "keyPoints", "begin", "end")
         return (name, value) if all(map(styles.is_harmless, value.split(";") if is_list else (value,))) else None
@@ -337,3 +342,15 @@ def _may_be_animated(element: str, attribute: str | None) -> bool:
 
 def _squeezed(style: str) -> str:
     return re.sub(r"[\s;]+", "", style)
+
+
+_IN_TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
+_IN_QUOTES = _IN_TEXT | str.maketrans({'"': "&quot;", "\n": "&#10;", "\t": "&#9;"})
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_IN_TEXT)
+
+
+def _quoted(value: str) -> str:
+    return value.translate(_IN_QUOTES)
