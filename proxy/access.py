@@ -21,6 +21,9 @@ from proxy.settings import ReadAccess, Settings, TransformAccess
 from proxy.signing import Signatures
 from proxy.watermarks import Watermarks
 
+SAYS_NOTHING = ASIDE | {"dpr"}
+"""names that ask for nothing by themselves"""
+
 
 class Right(StrEnum):
     """By what a request is allowed."""
@@ -73,12 +76,12 @@ class Gate:
             require(self.tokens.bearer(authorization), Action.READ, key)
         preset = self.presets.named(said)
         wish = said if preset is None else preset.under(said)
-        exact = hints.resolved(wish, headers).without("explain")
+        exact = hints.resolved(wish, headers)
         asked, right = exact, Right.MODE
         if until is not None:
             right = Right.SIGNATURE
             ladder.check_freed(said, exact)
-        elif exact.names - ASIDE - {"dpr"}:  # which changes nothing by itself
+        elif exact.names - SAYS_NOTHING:  # which changes nothing by itself
             asked, right = self._offered(authorization, said, exact, preset)
             if exact.get("meta") == "keep":  # where a picture was taken is for its owner and whoever the owner signs for
                 require(self.tokens.bearer(authorization), Action.READ, key)

@@ -54,7 +54,7 @@ def check(said: Query, presets: Presets) -> None:
     preset = presets.named(said)
     exact = hints.resolved(said if preset is None else preset.under(said), {})
     ladder.check_freed(said, exact)
-    Transform.of(exact.without("explain"))
+    Transform.of(exact)
 
 
 def end(lifetime_s: int, now: float | None = None, *, rounded: bool = True) -> int:

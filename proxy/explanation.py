@@ -24,7 +24,7 @@ def explained(admission: Admission, reads: str, transforms: str, source: ObjectM
             "query": preset.query.text,
             "allow": sorted(preset.allow),
         },
-        "asked": admission.asked.text,
+        "asked": admission.asked.without("explain").text,
         "canonical": admission.transform.canonical,
         "access": {"reads": str(reads), "transforms": str(transforms), "right": str(admission.right)},
         "private": admission.terms.private,

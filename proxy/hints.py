@@ -21,9 +21,9 @@ def resolved(query: Query, headers: Mapping[str, str]) -> Query:
 
     A width that a client says is in device pixels already, so no dpr is multiplied in.
     """
-    said = dict(query.pairs)
-    if AUTO not in said.values():
+    if not any(value == AUTO and name != "format" for name, value in query.pairs):
         return query
+    said = dict(query.pairs)
     if said.get("w") == AUTO:
         del said["w"]
         if width := _number(WIDTH, headers):

@@ -462,13 +462,3 @@ def test_a_secret_is_replaced_without_breaking_what_the_old_one_signed(serve: Ca
     server.env["MEDIA_URL_SECRETS"] = f"b:{new}"
     server.restart()
     assert (opened(old), opened(new)) == (403, 200)
-
-
-def test_an_address_without_an_end_holds_where_the_operator_allows_it(serve: Callable[..., RunningServer]) -> None:
-    server = serve(MEDIA_READ_ACCESS="signed", MEDIA_URL_SECRETS=URL_SECRET, MEDIA_ETERNAL_ADDRESSES="true")
-    key = server.client("mine").stored(pictures.jpeg(64, 64))["key"]
-    answer = server.client().get(address(key, w="20"))
-    assert answer.status == 200
-    assert answer.headers["Cache-Control"].startswith("public, max-age=86400, stale-while-revalidate")
-    assert server.client().get(address(key, w="20", exp=str(now() - 60))).code == "expired"
-    assert server.client().get(address(key, w="20", exp="x")).code == "bad-signature"

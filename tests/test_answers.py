@@ -27,8 +27,8 @@ FOR_EVER = "public, max-age=31536000, immutable"
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server with a secret for addresses, and further names to ignore."""
-    env = {"MEDIA_URL_SECRETS": SECRET, "MEDIA_IGNORED_PARAMETERS": "msclkid, gad_source"}
+    """A server with a secret for addresses, which need no end, and further names to ignore."""
+    env = {"MEDIA_URL_SECRETS": SECRET, "MEDIA_ETERNAL_ADDRESSES": "on", "MEDIA_IGNORED_PARAMETERS": "msclkid, gad_source"}
     with RunningServer(tmp_path_factory.mktemp("other"), env) as running:
         yield running
 
@@ -97,6 +97,18 @@ def test_what_is_not_there_is_kept_for_a_minute_and_not_beyond_the_end_of_its_ad
     assert 86_400 < kept_s(key, 1_000_000, v=etag) <= 1_000_000
 
 
+def test_an_address_without_an_end_holds_where_the_operator_allows_it(other: RunningServer) -> None:
+    key = other.client("mine").stored(pictures.jpeg(64, 64))["key"]
+
+    def answer(**said: str) -> Answer:
+        query = "".join(f"{name}={value}&" for name, value in said.items())
+        return other.client().get(media(key, f"{query}s={sign(SECRET.encode(), key, said)}"))
+
+    assert [answer(w="20").headers["Cache-Control"] for _ in range(2)] == [FRESH, FRESH]
+    assert answer(w="20", exp=str(int(time.time()) - 60)).code == "expired"
+    assert answer(w="20", exp="x").code == "bad-signature"
+
+
 # -- Vary, Content-Location -------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +140,8 @@ def test_an_answer_by_accept_names_the_address_that_always_gives_it(stranger: Cl
 def test_an_answer_from_memory_has_the_headers_of_the_first(stranger: Client, asset: dict[str, str]) -> None:
     path = media(asset["key"], "w=21&format=auto")
     first, *more = (stranger.get(path, BROWSER) for _ in range(3))
+    assert first.headers["Server-Timing"].startswith("cache;desc=miss, ")
+    assert {answer.headers["Server-Timing"] for answer in more} == {"cache;desc=memory"}
     unlike = {"Date", "X-Request-ID", "Server-Timing"}
     for answer in more:
         assert {name: value for name, value in answer.headers.items() if name not in unlike} == {
@@ -199,6 +213,7 @@ def test_an_explanation_says_how_an_address_is_read_and_makes_nothing(server: Ru
     assert answer.headers["Cache-Control"] == "private, no-store"
     told = answer.json
     assert told["said"] == "dpr=2&explain=1&fit=cover&format=auto&h=19&w=19"
+    assert told["asked"] == "dpr=2&fit=cover&format=auto&h=19&w=19"
     assert told["canonical"] == "fit=cover&format=auto&h=38&w=38"
     assert told["access"] == {"reads": "public", "transforms": "open", "right": "mode"}
     assert (told["vary"], told["preset"], told["private"]) == (["Accept"], None, False)

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from proxy.signing import sign
+from proxy import addresses, keys
+from proxy.access import Admission, Gate, Right
+from proxy.auth import Tokens
+from proxy.errors import NotFound, NotOffered, Unauthorized
+from proxy.presets import Presets
+from proxy.settings import ReadAccess, TransformAccess
+from proxy.signing import Signatures, sign
 from tests import pictures
 from tests.kit.aftereffects import harmless as after
 from tests.kit.client import Answer, Client, media
@@ -152,14 +158,25 @@ def test_what_is_larger_than_the_ladder_says_so(running: RunningServer, mode: st
     assert "X-Media-Degraded" not in running.client().get(media(key, "w=3000")).headers
 
 
-def test_a_reader_gets_the_ladder_where_reading_is_private(tmp_path: Path) -> None:
-    with RunningServer(tmp_path, {"MEDIA_READ_ACCESS": "owner", "MEDIA_TRANSFORM_ACCESS": "ladder"}) as server:
-        client = server.client("mine")
-        key = client.stored(pictures.jpeg(1200, 900))["key"]
-        assert width_of(client.get(media(key, "w=321"))) == 384
-        assert client.get(media(key, "w=321")).headers["Cache-Control"].startswith("private")
-        assert client.get(media(key, "bg=red")).code == "not-offered"
-        able = server.client("mine", scope="media:read media:transform")
-        assert width_of(able.get(media(key, "w=321"))) == 321
-        assert server.client("other", scope="media:read media:transform").get(media(key, "w=321")).status == 404
-        assert server.client().get(media(key, "w=320")).status == 401
+def test_a_reader_gets_the_ladder_where_reading_is_private() -> None:
+    tokens = Tokens(SECRET, ("HS256",))
+    gate = Gate(tokens, Signatures([SECRET]), Presets(None), ReadAccess.OWNER, TransformAccess.LADDER)
+    key = keys.parse("mine/a.jpg")
+
+    def admitted(query: str, sub: str = "mine", scope: str | None = None) -> Admission:
+        return gate.admit([f"Bearer {tokens.mint(sub, scope, 60)}"], query, key, {})
+
+    reader = admitted("w=321")
+    assert (reader.transform.width, reader.right, reader.terms.private) == (384, Right.MODE, True)
+    with pytest.raises(NotOffered):
+        admitted("bg=red")
+    able = admitted("w=321&bg=red", scope="media:read media:transform")
+    assert (able.transform.width, able.right, able.terms.private) == (321, Right.TOKEN, True)
+    with pytest.raises(NotFound):
+        admitted("w=321", "other", "media:read media:transform")
+    with pytest.raises(Unauthorized):
+        gate.admit([], "w=320", key, {})
+    signed = gate.admit(
+        [], addresses.signed("mine/a.jpg?w=321", gate.signatures, gate.presets, ends=10**10).partition("?")[2], key, {}
+    )
+    assert (signed.transform.width, signed.right, signed.terms.private) == (321, Right.SIGNATURE, False)
