@@ -56,6 +56,10 @@ class Corrupt(MediaError):
     title = "The file cannot be decoded"
 
 
+class Crashed(Corrupt):
+    """The bytes made a decoder crash, and its worker process with it."""
+
+
 class TooCostly(MediaError):
     """The picture is over a limit of pixels, frames or memory. *limit* names it, *allowed* and *actual* are its figures."""
 

@@ -21,7 +21,7 @@ from typing import Any, Self
 from processors.batch import Batch
 from processors.budget import Budget
 from processors.child import Child, WorkerDied
-from processors.errors import BadParameter, Busy, Corrupt, MediaError, TooCostly, Unsupported
+from processors.errors import BadParameter, Busy, Corrupt, Crashed, MediaError, TooCostly, Unsupported
 from processors.values import Cleaned, Inspected, Limits, Rendered
 
 START_S = 15.0
@@ -143,7 +143,7 @@ class Pool:
                 until_made = await self._round(path, batch, until, began, until_made)
             except _NotBegun as error:
                 if second:
-                    raise Corrupt("the decoder fails on this file") from error
+                    raise Crashed("the decoder fails on this file") from error
                 second = True
 
     def _patience(self, wait_s: float | None) -> float:
@@ -158,7 +158,7 @@ class Pool:
             try:
                 return await self._look(request, until)
             except _NotBegun as error:
-                raise Corrupt("the decoder fails on this file") from error
+                raise Crashed("the decoder fails on this file") from error
 
     async def _look(self, request: dict[str, Any], until: float) -> tuple[dict[str, Any], bytes]:
         async with self._lease(until) as worker:
@@ -224,7 +224,7 @@ class Pool:
             allowed = self._limits.deadline_s
             raise TooCostly(f"it takes longer than {allowed:g} seconds", limit="seconds", allowed=allowed) from None
         except WorkerDied as error:
-            raise Corrupt("the decoder fails on this file") from error
+            raise Crashed("the decoder fails on this file") from error
 
     # -- who may work: first a worker, then memory; both in the order of asking -------------------------------------------------
 

@@ -133,7 +133,9 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         fleeting = await stack.enter_async_context(
             BoundedBackend(data / "variants", settings.media_variants_bytes, evicted=metrics.evicted)
         )
-        delivery = Delivery(kept.media, Variants(kept.variants, fleeting), renderer, settings.media_cache_bytes, metrics)
+        delivery = Delivery(
+            kept.media, Variants(kept.variants, fleeting), renderer, settings.media_cache_bytes, _max_bytes(settings), metrics
+        )
         stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
         assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery))
         watermark_names = Watermarks(marks)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
+from processors import formats
 from processors.batch import Batch
 from processors.errors import MediaError
+from processors.formats import Kind
 from processors.transform import Transform
-from proxy.errors import Unavailable
+from proxy.errors import TooLarge, Unavailable
 from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Backend, ObjectMeta, Rendered, Renderer
+from proxy.quarantine import Quarantine
 
 
 class Overwritten(Unavailable):
@@ -26,18 +30,27 @@ class Batches:
     A batch is nobody's request: it ends when all is made or when everybody has left.
     """
 
-    def __init__(self, backend: Backend, renderer: Renderer, metrics: Metrics) -> None:
+    def __init__(self, backend: Backend, renderer: Renderer, max_bytes: Mapping[Kind, int], metrics: Metrics) -> None:
         self._backend = backend
         self._renderer = renderer
+        self._max_bytes = max_bytes
+        self._quarantine = Quarantine()
         self._metrics = metrics
         self._boarding: dict[tuple[Key, str], Batch] = {}
         self._tasks: dict[Batch, asyncio.Task[None]] = {}
 
     async def render(self, meta: ObjectMeta, transform: Transform, *, in_background: bool = False) -> Rendered:
-        """What *transform* makes of the version *meta*; raises Unsupported, Corrupt, TooCostly, Busy, Unavailable, NotFound.
+        """What *transform* makes of the version *meta*.
+
+        Raises Unsupported, Corrupt, TooCostly, TooLarge, Busy, Unavailable, NotFound.
 
         *in_background*: by itself, and by a worker that lets all others go first.
         """
+        self._check_size(meta)
+        with self._quarantine.guarding(meta):
+            return await self._joined(meta, transform, in_background=in_background)
+
+    async def _joined(self, meta: ObjectMeta, transform: Transform, *, in_background: bool) -> Rendered:
         batch = None if in_background else self._boarding.get((meta.key, meta.etag))
         if batch is None or not batch.has_room(transform):
             batch = self._begun(meta, in_background=in_background)
@@ -49,6 +62,13 @@ class Batches:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _check_size(self, meta: ObjectMeta) -> None:
+        # What others put into a bucket passed no upload: nothing is fetched of what would have been refused there.
+        format = formats.by_mime(meta.content_type)
+        limit = max(self._max_bytes.values()) if format is None else self._max_bytes[format.kind]
+        if meta.size > limit:
+            raise TooLarge(f"pictures are made of sources of this type with up to {limit} bytes", max_bytes=limit)
 
     def _begun(self, meta: ObjectMeta, *, in_background: bool) -> Batch:
         batch = Batch(lambda: self._end(batch), in_background=in_background)

@@ -72,10 +72,18 @@ class Delivery:
     again, better, when nobody waits.
     """
 
-    def __init__(self, backend: Backend, variants: Variants, renderer: Renderer, cache_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        variants: Variants,
+        renderer: Renderer,
+        cache_bytes: int,
+        max_bytes: Mapping[Kind, int],
+        metrics: Metrics,
+    ) -> None:
         self._backend = backend
         self._variants = variants
-        self._batches = Batches(backend, renderer, metrics)
+        self._batches = Batches(backend, renderer, max_bytes, metrics)
         self._metrics = metrics
         self._cache: ByteCache[Key, Rendered] = ByteCache(cache_bytes)
         self._metas: FreshCache[Key, ObjectMeta] = FreshCache(META_ENTRIES, META_TTL_S)

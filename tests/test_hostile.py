@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
+from PIL import Image
 
 from proxy import keys
 from proxy.adapters.local import LocalBackend
@@ -14,6 +19,7 @@ from tests import bombs
 from tests.kit.client import Client, media
 from tests.kit.refusals import refusal, shared_bombs
 from tests.kit.server import RunningServer
+from tests.kit.waiting import until
 
 MAX_CPU_MS = 100
 MAX_MIB = 50
@@ -45,6 +51,59 @@ async def test_what_others_put_into_a_store_is_refused_when_it_is_to_be_shown(se
 async def body(data: bytes) -> AsyncIterator[bytes]:
     """*data* as a body."""
     yield data
+
+
+def test_a_decoder_that_crashes_costs_one_answer_and_the_third_time_the_source_is_left_alone(
+    serve: Callable[..., RunningServer],
+) -> None:
+    """SIGSEGV to the worker while it encodes, as a decoder's own fault would be."""
+    server = serve(MEDIA_RENDER_WORKERS="1")
+    client = server.client("u")
+    key = client.stored(noise(1600, 1200))["key"]
+    other = client.stored(bombs.pictures.jpeg(40, 30))["key"]
+    with ThreadPoolExecutor() as threads:
+        for attempt in range(3):
+            worker = idle_worker(server)
+            spent = worker.cpu_times().user
+            asked = threads.submit(client.get, media(key, f"w={1500 + attempt}&format=avif&q=95"))
+            assert until(lambda worker=worker, spent=spent: worker.cpu_times().user > spent + 0.15)  # type: ignore[misc]
+            worker.send_signal(signal.SIGSEGV)
+            assert (asked.result().status, asked.result().code) == (422, "undecodable")
+            assert client.get(media(other, f"w={20 + attempt}")).status == 200
+    worker = idle_worker(server)
+    spent = worker.cpu_times().user
+    refused = client.get(media(key, "w=30"))
+    assert (refused.status, refused.code) == (422, "undecodable")
+    assert worker.cpu_times().user == spent
+    assert client.get(media(key)).status == 200
+    client.stored(noise(30, 30))
+
+
+def idle_worker(server: RunningServer) -> psutil.Process:
+    """The one worker of *server*, once it is up."""
+    assert until(lambda: len(server.children()) == 1, 10)
+    server.warm()
+    return server.children()[0]
+
+
+def noise(width: int, height: int) -> bytes:
+    """A JPEG that takes long to encode again."""
+    buffer = io.BytesIO()
+    Image.effect_noise((width, height), 90).convert("RGB").save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+async def test_nothing_is_made_of_a_source_that_is_larger_than_an_upload_may_be(serve: Callable[..., RunningServer]) -> None:
+    server = serve(MEDIA_MAX_BYTES_IMAGE="20K")
+    server.stop()
+    async with LocalBackend(server.data / "media") as store:
+        await store.put(keys.parse("u/large.jpg"), body(noise(200, 200)), "image/jpeg")
+        await store.put(keys.parse("u/small.jpg"), body(noise(20, 20)), "image/jpeg")
+    client = server.start().client()
+    large = client.get(media("u/large.jpg", "w=10"))
+    assert (large.status, large.code) == (413, "too-large")
+    assert client.get(media("u/small.jpg", "w=10")).status == 200
+    assert client.get(media("u/large.jpg")).status == 200
 
 
 @pytest.mark.slow

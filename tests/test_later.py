@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from processors.batch import Batch
+from processors.formats import Kind
 from processors.transform import Transform
 from processors.values import Inspected, Rendered
 from proxy import keys
@@ -55,7 +56,9 @@ async def delivery(atelier: Atelier) -> AsyncIterator[Delivery]:
     """A delivery over one picture."""
     backend = MemoryBackend()
     await backend.put(KEY, body(b"a picture"), "image/jpeg")
-    delivery = Delivery(backend, Variants(MemoryBackend(), MemoryBackend()), atelier, 1 << 20, Metrics())
+    delivery = Delivery(
+        backend, Variants(MemoryBackend(), MemoryBackend()), atelier, 1 << 20, dict.fromkeys(Kind, 1 << 20), Metrics()
+    )
     yield delivery
     await delivery.finish(1.0)
 
