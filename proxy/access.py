@@ -63,6 +63,10 @@ class Gate:
     ignored: frozenset[str] = frozenset()
     watermarks: Watermarks = field(default_factory=lambda: Watermarks(()))
 
+    def vary(self, raw_query: str) -> tuple[str, ...]:
+        """The headers on which the answer to *raw_query* depends, a refusal too, as far as it says so itself."""
+        return hints.vary(grammar.read(raw_query, self.ignored))
+
     def admit(self, authorization: Sequence[str], raw_query: str, key: Key, headers: Mapping[str, str]) -> Admission:
         """What *raw_query* of *key* gets; raises BadParameter, Unauthorized, Forbidden and its kin, NotFound.
 

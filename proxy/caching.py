@@ -17,7 +17,7 @@ YEAR_S = 365 * DAY_S
 PENDING_S = 60
 """for what will soon be answered better"""
 STALE = f"stale-while-revalidate={7 * DAY_S}, stale-if-error={7 * DAY_S}"
-TAGGED = 8_192
+TAGGED = 2_048
 MEANT = " ".join(f'"{name}"' for name in sorted(SPELLINGS))
 NO_VARY_SEARCH = f"key-order, params, except=({MEANT})"
 """Names that are not of the grammar change nothing (draft-ietf-httpbis-no-vary-search)."""

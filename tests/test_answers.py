@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from io import BytesIO
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -126,6 +127,8 @@ def test_an_answer_names_exactly_the_headers_on_which_it_depends(
     assert (again.status, vary(again)) == (304, names)
     absent = stranger.get(media("u/none.jpg", query), BROWSER)
     assert (absent.status, vary(absent)) == (404, names)
+    refused = stranger.get(media(asset["key"], f"{query}&s={'A' * 32}"), BROWSER)
+    assert (refused.status, vary(refused)) == (403, names)
 
 
 def test_an_answer_by_accept_names_the_address_that_always_gives_it(stranger: Client, asset: dict[str, str]) -> None:
@@ -147,6 +150,19 @@ def test_an_answer_from_memory_has_the_headers_of_the_first(stranger: Client, as
         assert {name: value for name, value in answer.headers.items() if name not in unlike} == {
             name: value for name, value in first.headers.items() if name not in unlike
         }
+
+
+def test_a_signature_that_leaves_the_format_free_names_the_address_of_the_format(other: RunningServer) -> None:
+    key = other.client("me").stored(pictures.jpeg(64, 64))["key"]
+    for free, spelled in (({"any": "dpr,format"}, True), ({}, False)):
+        said = {"format": "auto", "w": "20", **free}
+        signed = {name: value for name, value in said.items() if name != "format" or not spelled}
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in sorted(said.items()))
+        answer = other.client().get(media(key, f"{query}&s={sign(SECRET.encode(), key, signed)}"), BROWSER)
+        assert answer.headers.get_content_type() == "image/webp"
+        assert ("Content-Location" in answer.headers) == spelled
+        if spelled:
+            assert other.client().get(answer.headers["Content-Location"]).body == answer.body
 
 
 # -- hints ------------------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class MediaRoutes:
         """The object, or what the query makes of it."""
         path, query = targets.split(request, keys.PREFIX)
         key = keys.from_target(path)
+        request[TERMS] = Terms(vary=self._gate.vary(query))
         admission = self._gate.admit(request.headers.getall("Authorization", []), query, key, request.headers)
         terms = request[TERMS] = admission.terms
         if "explain" in admission.said:
