@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyvips
@@ -16,7 +17,7 @@ from processors import pillow_decoders, structure, vips_decoders
 from processors.costs import COSTS
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
 from processors.formats import FORMATS, HEAD_BYTES, Format, Kind, sniff
-from processors.source import Source, numbered
+from processors.source import LENIENT, Source, numbered
 from processors.values import Limits
 
 if TYPE_CHECKING:
@@ -69,8 +70,11 @@ def look(path: str, limits: Limits, page: int | None = None) -> Source:
     if not format.decodes:
         raise Unsupported("no picture can be made of this type")
     structure.check(path, format, limits)
+    is_cut = limits.shows_truncated and format.name in _LENIENT and structure.is_cut(path, format)
     with translated():
-        source = _LOOKS[format.name](path, format, page)
+        source = _LENIENT[format.name](path, format, page, LENIENT) if is_cut else _LOOKS[format.name](path, format, page)
+    if is_cut:
+        source = replace(source, is_cut=True)
     if source.width < 1 or source.height < 1:
         raise Corrupt("the picture has no pixels")
     check(limits, source.width * source.height, source.frames + source.skipped)
@@ -118,6 +122,11 @@ def _film(path: str, format: Format, page: int | None) -> Source:
     return Source(format, film.width, film.height, load, cost=COSTS["film"], opening=opening)
 
 
+_LENIENT: dict[str, Callable[[str, Format, int | None, str], Source]] = {
+    "jpeg": vips_decoders.jpeg,
+    "png": vips_decoders.png,
+    "gif": vips_decoders.gif,
+}
 _LOOKS: dict[str, Callable[[str, Format, int | None], Source]] = {
     "jpeg": vips_decoders.jpeg,
     "png": vips_decoders.png,

@@ -25,6 +25,7 @@ from processors.values import Cleaned, Inspected, Limits, Rendered, Watermark
 
 Made = TypeVar("Made")
 ANIMATION_DROPPED, FORMAT_PENDING, SIZE_NEAREST = "animation-dropped", "format-pending", "size-nearest"
+TRUNCATED = "truncated"
 FILTER_BYTES = 16
 GAIN_MAP_PX = 600
 """the longer side up to which a rendition goes without its gain map : of a small file it would be a large part"""
@@ -252,7 +253,7 @@ def _decided(source: Source, transform: Transform, limits: Limits, trimmed: Area
     if not output.format.animates or transform.animated is False:
         frames, is_cut = 1, False
     mark = next((mark for mark in limits.watermarks if mark.name == transform.watermark), None)
-    degraded: tuple[str, ...] = (ANIMATION_DROPPED,) if is_cut else ()
+    degraded: tuple[str, ...] = ((ANIMATION_DROPPED,) if is_cut else ()) + ((TRUNCATED,) if source.is_cut else ())
     if encoders.comes_later(transform.format or "", output.pixels):
         degraded = (*degraded, FORMAT_PENDING)
     return Job(source, transform, plan, output, frames, degraded, mark)

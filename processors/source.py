@@ -22,6 +22,10 @@ Shown = tuple[pyvips.Image, int]
 """a frame, and for how many milliseconds it is seen"""
 
 
+LENIENT = "none"
+"""the same, for a file that is known to be cut short: what is there is shown"""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A picture file with its header read. *width* and *height* are of one frame, as stored; *load* gives its pixels.
@@ -44,6 +48,8 @@ class Source:
     shrinks: tuple[int, ...] = ()
     metadata: Metadata = NOTHING
     skipped: int = 0
+    is_cut: bool = False
+    """whether its end is missing, and what is there is shown"""
     loop: int = 0
     each: Callable[[int], Iterator[Shown]] | None = None
     gain_map: Callable[[], GainMap | None] | None = None

@@ -38,6 +38,16 @@ def check(path: str, format: Format, limits: Limits) -> None:
             look(file, limits)
 
 
+def is_cut(path: str, format: Format) -> bool:
+    """Whether the end is missing of a file whose format has one (JPEG, PNG, GIF); what follows an end is no matter."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:  # noqa: PTH123
+        if format.name == "jpeg":
+            return whole.rfind(b"\xff\xd9") < whole.rfind(b"\xff\xda")
+        if format.name == "png":
+            return whole.rfind(b"IEND\xae\x42\x60\x82") < 0
+        return format.name == "gif" and not whole[-64:].rstrip(b"\0").endswith(b";")
+
+
 def _check_frames(frames: int, limits: Limits, more: int = 0) -> None:
     allowed = MORE_FRAMES * limits.max_frames + more
     if frames > allowed:

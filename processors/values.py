@@ -36,6 +36,8 @@ class Limits:
     budget_bytes: int = 512 << 20
     """estimated memory of everything that is decoded at one time"""
     deadline_s: float = 10.0
+    shows_truncated: bool = False
+    """whether of a file that is cut short is shown what is there; else it is refused"""
     watermarks: tuple[Watermark, ...] = ()
     """what may be laid over a picture"""
 

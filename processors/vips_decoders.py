@@ -41,11 +41,11 @@ def _metadata(image: pyvips.Image) -> Metadata:
     return Metadata(*(None if block is None else bytes(block) for block in blocks))
 
 
-def jpeg(path: str, format: Format, page: int | None) -> Source:
+def jpeg(path: str, format: Format, page: int | None, fail_on: str = STRICT) -> Source:
     """A JPEG; it is made smaller while it is read."""
 
     def load(shrink: int, frames: int) -> pyvips.Image:
-        return pyvips.Image.jpegload(path, shrink=shrink, access="sequential", fail_on=STRICT)
+        return pyvips.Image.jpegload(path, shrink=shrink, access="sequential", fail_on=fail_on)
 
     numbered(page or 1, 1)
     header = load(1, 1)
@@ -59,11 +59,11 @@ def jpeg(path: str, format: Format, page: int | None) -> Source:
     )  # fmt: skip
 
 
-def png(path: str, format: Format, page: int | None) -> Source:
+def png(path: str, format: Format, page: int | None, fail_on: str = STRICT) -> Source:
     """A PNG; of an animated one what is loaded is its still picture."""
 
     def load(shrink: int, frames: int) -> pyvips.Image:
-        return pyvips.Image.pngload(path, access="sequential", fail_on=STRICT)
+        return pyvips.Image.pngload(path, access="sequential", fail_on=fail_on)
 
     numbered(page or 1, 1)
     header = load(1, 1)
@@ -76,11 +76,11 @@ def png(path: str, format: Format, page: int | None) -> Source:
     return still if page else animations.of_png(path, still)
 
 
-def gif(path: str, format: Format, page: int | None) -> Source:
+def gif(path: str, format: Format, page: int | None, fail_on: str = STRICT) -> Source:
     """A GIF, or one *page* of it."""
 
     def load(shrink: int, frames: int) -> pyvips.Image:
-        return pyvips.Image.gifload(path, page=first, n=frames, access="sequential", fail_on=STRICT)
+        return pyvips.Image.gifload(path, page=first, n=frames, access="sequential", fail_on=fail_on)
 
     first = 0
     header = load(1, 1)

@@ -41,7 +41,7 @@ from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
 from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
 from proxy.server import Runner
-from proxy.settings import BadSettings, Settings
+from proxy.settings import BadSettings, Settings, Truncated
 from proxy.stores import Stores
 from proxy.variants import Variants
 from proxy.warming import Warming
@@ -189,6 +189,7 @@ def _limits(settings: Settings, marks: tuple[Watermark, ...]) -> Limits:
         max_frames=settings.media_max_frames,
         budget_bytes=settings.media_decode_budget,
         deadline_s=settings.media_render_deadline,
+        shows_truncated=settings.media_truncated is Truncated.SHOW,
         watermarks=marks,
     )
 

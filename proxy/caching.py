@@ -71,7 +71,7 @@ def control(terms: Terms, version: Version, degraded: tuple[str, ...] = ()) -> s
     """How long the answer may be kept: for ever if the address names its version, never beyond a signed address' end."""
     scope = "private" if terms.private else "public"
     left_s = YEAR_S if terms.expires_s is None else max(0, terms.expires_s)
-    if "format-pending" in degraded:
+    if "format-pending" in degraded or "truncated" in degraded:
         return f"{scope}, max-age={min(PENDING_S, left_s)}"
     if terms.names_version == version.original:
         return f"{scope}, max-age={min(YEAR_S, left_s)}, immutable"

@@ -32,7 +32,9 @@ REFUSAL_ENTRIES = 2_000
 ERRANDS = 64
 OVERWRITES = 3
 NO_SECONDS: Mapping[str, float] = {}
-PENDING = "format-pending"
+PENDING, TRUNCATED = "format-pending", "truncated"
+PASSING = frozenset((PENDING, TRUNCATED))
+"""what is not to be kept for long: something better may come of the same source"""
 
 log = structlog.get_logger(__name__)
 
@@ -138,8 +140,9 @@ class Delivery:
                 raise refused
             rendered = await self._flights.join(name, lambda: self._fetch(meta, settled, name, lasting=lasting))
             found, seconds = "miss" if rendered.seconds else "stored", rendered.seconds
-        if PENDING in rendered.degraded:
-            self._later.offer(name, lambda: self._improve(meta, settled, name, lasting=lasting))
+        if stand_in := PASSING & set(rendered.degraded):
+            if TRUNCATED not in stand_in:
+                self._later.offer(name, lambda: self._improve(meta, settled, name, lasting=lasting))
             version = replace(version, etag=ETag(f"{version.etag.value}-pending", weak=True), is_pending=True)
             wanted.check(version)
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)

@@ -61,6 +61,13 @@ class HomeComing(StrEnum):
     LEAVE = "leave"
 
 
+class Truncated(StrEnum):
+    """What becomes of a picture whose end is missing: it is refused, or what is there is shown."""
+
+    REFUSE = "refuse"
+    SHOW = "show"
+
+
 class DeliveryMode(StrEnum):
     """How the bytes of an original go out: through us, from the store by a presigned address, or by nginx in front of us."""
 
@@ -174,6 +181,9 @@ class Settings(BaseModel):
     )
     media_max_frames: Count = Field(
         300, description="frames of an animation that stays one; a longer one is shown as its first frame"
+    )
+    media_truncated: Truncated = Field(
+        Truncated.REFUSE, description="refuse or show pictures whose end is missing (JPEG, PNG, GIF)"
     )
     media_decode_budget: Bytes = Field(512 * MIB, description="estimated memory of all pictures that are decoded at one time")
     media_render_deadline: Seconds = Field(10.0, description="seconds after which the worker of a rendition is killed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -91,6 +91,54 @@ def noise(width: int, height: int) -> bytes:
     buffer = io.BytesIO()
     Image.effect_noise((width, height), 90).convert("RGB").save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
+
+
+CUT = {make.__name__: make for make in (bombs.pictures.jpeg, bombs.pictures.png, bombs.pictures.gif)}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_picture_without_its_end_is_refused(client: Client, name: str) -> None:
+    answer = client.upload(cut(name))
+    assert (answer.status, answer.code) == (422, "undecodable")
+
+
+@pytest.fixture(scope="module")
+def lenient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server that shows what is cut short."""
+    with RunningServer(tmp_path_factory.mktemp("lenient"), {"MEDIA_TRUNCATED": "show"}) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_is_there_of_a_cut_picture_is_shown_on_demand_and_not_kept(lenient: RunningServer, name: str) -> None:
+    client = lenient.client("u")
+    record = client.stored(cut(name))
+    before = lenient.files()
+    path = media(record["key"], f"w=100&format=png&v={record['etag']}")
+    for _ in range(2):  # from a worker, then from memory
+        answer = client.get(path)
+        assert answer.status == 200
+        assert answer.headers["X-Media-Degraded"] == "truncated"
+        assert answer.headers["Cache-Control"] == "public, max-age=60"
+    with Image.open(io.BytesIO(answer.body)) as image:
+        assert image.convert("RGB").getpixel((5, 5)) == pytest.approx((255, 0, 0), abs=40)
+    same = client.get(path, {"If-None-Match": answer.headers["ETag"]})
+    assert (same.status, same.headers["Cache-Control"]) == (304, "public, max-age=60")
+    assert lenient.files() == before
+    whole = client.stored(CUT[name](200, 160))
+    assert "X-Media-Degraded" not in client.get(media(whole["key"], "w=100")).headers
+
+
+def test_what_is_damaged_but_not_cut_is_refused_all_the_same(lenient: RunningServer) -> None:
+    data = bytearray(bombs.pictures.png(200, 160, mode="RGB"))
+    data[len(data) // 2] ^= 0x55
+    assert lenient.client("u").upload(bytes(data)).status == 422
+
+
+def cut(name: str) -> bytes:
+    """Most of a picture."""
+    data = CUT[name](200, 160)
+    return data[: len(data) * 3 // 4].rstrip(b";")
 
 
 async def test_nothing_is_made_of_a_source_that_is_larger_than_an_upload_may_be(serve: Callable[..., RunningServer]) -> None:
