@@ -164,8 +164,9 @@ def presets(settings: Settings, marks: Watermarks | None = None) -> Presets:
 
 
 def _terms(said: Query, wish: Query, preset: Preset | None, *, private: bool, until: float | None) -> Terms:
-    # An address that says by v which picture it means must also say which preset: what a preset says may change.
-    pinned = preset is None or preset.names_revision(said)
+    # An address that says by v which picture it means must also say which preset: what a preset makes may change, and what a
+    # watermark is.
+    pinned = "wm" not in said and (preset is None or preset.names_revision(said))
     return Terms(
         private=private,
         names_version=said.get("v") if pinned else None,

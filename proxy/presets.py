@@ -32,26 +32,23 @@ class BadPresets(ValueError):
 class Preset:
     """What *name* stands for. *allow* are the names that an address may change or add.
 
-    *warm*: made at every upload; *store*: kept in the store of renditions, also where that is far.
+    *revision* names what it makes now: it changes with the query, and with the watermark that the query names.
+    *warm*: made at every upload; *store*: kept in the stores, and not where room is made for others.
     """
 
     name: str
     query: Query
+    revision: str
     allow: frozenset[str] = CHANGEABLE
     warm: bool = False
     store: bool = False
-
-    @property
-    def revision(self) -> str:
-        """The name of what it says now: another text has another."""
-        return hashlib.sha256(self.query.text.encode()).hexdigest()[:REVISION_CHARS]
 
     def under(self, said: Query) -> Query:
         """The query that *said*, which names this preset, stands for."""
         return said.without("preset").over(self.query)
 
     def names_revision(self, said: Query) -> bool:
-        """Whether *said* names what the preset says now: ``name@revision``."""
+        """Whether *said* names what the preset makes now: ``name@revision``."""
         return said.get("preset") == f"{self.name}@{self.revision}"
 
 
@@ -120,10 +117,16 @@ def read(
         if not found:
             allow = frozenset(given.get("allow", CHANGEABLE))
             query = grammar.read(given["query"], ignored)
-            presets[name] = Preset(name, query, allow, given.get("warm", False), given.get("store", False))
+            presets[name] = Preset(
+                name, query, _revision(watermarked(query)), allow, given.get("warm", False), given.get("store", False)
+            )
     if faults:
         raise BadPresets("\n".join(faults))
     return presets
+
+
+def _revision(query: Query) -> str:
+    return hashlib.sha256(query.text.encode()).hexdigest()[:REVISION_CHARS]
 
 
 def _faults(name: str, given: Mapping[str, Any], ignored: frozenset[str], watermarked: Callable[[Query], Query]) -> list[str]:

@@ -14,6 +14,7 @@ from processors.errors import BadParameter
 from processors.grammar import Query
 from proxy import presets
 from proxy.presets import BadPresets, Presets
+from proxy.watermarks import Watermarks
 from tests import pictures
 from tests.kit.client import Answer, media
 from tests.kit.server import RunningServer
@@ -71,6 +72,21 @@ def test_a_revision_is_of_what_the_preset_asks_for_and_not_of_how_it_is_written(
     assert first.names_revision(Query.of({"preset": f"card@{first.revision}"}))
     assert not first.names_revision(Query.of({"preset": "card"}))
     assert not first.names_revision(Query.of({"preset": f"card@{other.revision}"}))
+
+
+def test_a_revision_is_another_where_the_watermark_is_another() -> None:
+    def revision(mark: str) -> str:
+        def watermarked(query: Query) -> Query:
+            return Query.of({"wm": mark}).over(query)
+
+        return presets.read('card = "w=1&wm=logo"', watermarked=watermarked)["card"].revision
+
+    assert revision("logo@1") == revision("logo@1") != revision("logo@2")
+
+
+def test_a_watermark_that_is_not_known_is_a_fault() -> None:
+    with pytest.raises(BadPresets, match="card: wm: no watermark has this name"):
+        presets.read('card = "w=1&wm=logo"', watermarked=Watermarks(()).resolved)
 
 
 def test_a_name_that_no_preset_has_is_refused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ for one in cases {
 }
 """,
 }
-"""Kotlin has no JSON: its lines are secret, key, name, value …, each in hexadecimal."""
+# Kotlin has no JSON: its lines are secret, key, name, value …, each in hexadecimal.
 KOTLIN = """
 fun main() {
     fun text(hex: String) = String(hex.chunked(2).map { it.toInt(16).toByte() }.toByteArray())
