@@ -28,6 +28,8 @@ LOG_BYTES_PER_QUALITY = 0.02
 """of a JPEG of middle quality; the next tries tell better"""
 THUMBNAIL = "jpeg-thumbnail-data"
 """where libvips puts the thumbnail in an EXIF block, and what it writes back into any other"""
+PALETTE = "gif-palette"
+"""where libvips puts the colours of a GIF that has the same ones in all frames"""
 BLOCKS = ("exif-data", "xmp-data", "iptc-data")
 LATER_AVIF_PIXELS = 16_000_000
 """the largest AVIF that is made at all where WebP would do: some seconds of a worker that has nothing else to do"""
@@ -107,6 +109,8 @@ class Output:
 
     def _saved(self, image: pyvips.Image, options: Mapping[str, Any]) -> bytes:
         keep = ":".join(name.removesuffix("-data") for name in (*BLOCKS, gain_maps.DATA) if image.get_typeof(name))
+        if self.name == "gif" and image.get_typeof(PALETTE) and not options:
+            options = {"reuse": True}
         data: bytes = getattr(image, _SAVERS[self.name])(keep=keep or "none", **{**_options(self.name, self.pixels), **options})
         return data
 
@@ -128,7 +132,9 @@ def _options(name: str, pixels: int) -> dict[str, Any]:
     WebP effort 2 7, 52 ms; effort 4 14, 107 ms, 4 % smaller and 0.5 dB better.
     AVIF effort 0 13, 75 ms; effort 1 36, 228 ms, 4 % smaller; effort 2 52, 389 ms, no smaller; effort 4 464, 3023 ms.
     PNG level 3, 6 and 9 7, 7, 10 ms and 59, 61, 86 ms, 4 % smaller at 9.
-    GIF effort 1 64, 536 ms; effort 7 282, 1755 ms. A palette kept while it fits halves an animation's bytes and takes 25 % less.
+    GIF effort 1 64, 536 ms; effort 7 282, 1755 ms. An animation that keeps the one palette of its source takes half of that, is
+    5 to 20 % smaller, and nearer to it. Where frames have palettes of their own, one that is kept longer (interpalette_maxerror
+    30 for 3) saves 12 % of a pan over a photo and doubles its error (ΔE 2.2 to 4.5).
     """
     is_small = pixels <= SMALL_PIXELS
     match name:
@@ -139,7 +145,7 @@ def _options(name: str, pixels: int) -> dict[str, Any]:
         case "avif":
             return {"compression": "av1", "effort": 1 if is_small else 0, "bitdepth": 8}
         case "gif":
-            return {"effort": 1, "interpalette_maxerror": 30}
+            return {"effort": 1}
         case _:
             return {"compression": 6}
 

@@ -178,6 +178,12 @@ class Job:
         return self.output.name == "jpg" and max(self.plan.frame) > GAIN_MAP_PX and not is_changed
 
     @property
+    def has_new_colours(self) -> bool:
+        """Whether there may be colours in the rendition, or transparency, that are not between those of the source."""
+        transform = self.transform
+        return bool(transform.gray or transform.bg or transform.pad or self.mark) or transform.fit is Fit.PAD
+
+    @property
     def _filter_bytes(self) -> int:
         # Of a pixel, where filters look at its neighbours in colours of their own.
         return FILTER_BYTES if self.transform.blur or self.transform.sharp or self.mark else 0
@@ -287,6 +293,9 @@ def finished(image: pyvips.Image, job: Job) -> Rendered:
 
 def _encoded(image: pyvips.Image, job: Job) -> Rendered:
     transform, output, degraded = job.transform, job.output, job.degraded
+    if job.has_new_colours and image.get_typeof(encoders.PALETTE):
+        image = image.copy()
+        image.remove(encoders.PALETTE)
     image = encoders.stripped(image, job.source.metadata, transform.meta)
     if transform.automatic is not None:
         image = image.copy_memory()  # which is looked at before it is encoded

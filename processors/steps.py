@@ -41,9 +41,17 @@ def resized(size: Size) -> Step:
             return image.resize(across, vscale=down)
         # Colour under alpha is weighed by it, or the edges of what is seen take on the colour of what is not.
         kind = image.format
-        return image.premultiply().resize(across, vscale=down).unpremultiply().cast(kind)
+        weighed = image.premultiply()
+        if _is_all_or_nothing(image):
+            weighed = weighed.cast(kind)  # loses nothing, and bytes are resized in a third of the time of floats
+        return weighed.resize(across, vscale=down).unpremultiply().cast(kind)
 
     return step
+
+
+def _is_all_or_nothing(image: pyvips.Image) -> bool:
+    # A pixel of a GIF is seen or is not; there is no half.
+    return bool(image.get_typeof("vips-loader") and image.get("vips-loader").startswith("gifload"))
 
 
 def in_srgb(image: pyvips.Image) -> pyvips.Image:

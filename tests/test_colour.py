@@ -259,6 +259,28 @@ def test_an_animation_over_a_limit_is_its_first_picture_and_says_so(tmp_path: Pa
         assert getattr(made, "n_frames", 1) == 1
 
 
+@pytest.mark.parametrize(
+    "transform", ["w=32&format=gif", "w=32&bg=3cb44b&fit=pad&h=48&format=gif", "w=32&gray=1&format=gif", "w=32&pad=4&format=gif"]
+)
+def test_an_animation_with_one_palette_gets_the_colours_that_it_needs(make: Make, transform: str) -> None:
+    book = [Image.new("P", (64, 48), number) for number in range(3)]
+    for page in book:
+        page.putpalette([value for hue in HUES[:3] for value in hue])
+    buffer = io.BytesIO()
+    book[0].save(buffer, "GIF", save_all=True, append_images=book[1:], duration=70, palette=book[0].getpalette())
+    frames, _ = played(make(buffer.getvalue(), transform))
+    for frame, hue in zip(frames, HUES, strict=False):
+        meant = patches().crop(HUES.index(hue) * PATCH, 0, 1, 1)
+        if "gray" in transform:
+            meant = meant.colourspace("b-w").colourspace("srgb")
+        middle = (8, 20) if "pad" in transform else (8, 8)
+        assert difference(vips(frame).crop(*middle, 4, 4), meant.embed(0, 0, 4, 4, extend="copy")) < 3
+        if "pad=4" in transform:
+            assert frame.getpixel((1, 1))[3] == 0  # type: ignore[index]
+        elif "pad" in transform:
+            assert frame.getpixel((1, 1)) == pytest.approx((0x3C, 0xB4, 0x4B, 255), abs=12)
+
+
 @needs_the_set
 @pytest.mark.parametrize("file", [
     "gif/muybridge_15_frames.gif", "gif/red_blue_transparent.gif", "webp/muybridge_anim.webp",
