@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +13,6 @@ import psutil
 import pytest
 from PIL import Image
 
-from proxy import keys
-from proxy.adapters.local import LocalBackend
 from tests import bombs
 from tests.kit.client import Client, media
 from tests.kit.refusals import refusal, shared_bombs
@@ -36,21 +34,11 @@ def test_a_bomb_is_refused_and_the_service_stays_small(server: RunningServer, cl
     assert server.rss() < 110 << 20
 
 
-async def test_what_others_put_into_a_store_is_refused_when_it_is_to_be_shown(serve: Callable[..., RunningServer]) -> None:
-    server = serve()
-    server.stop()
-    names = ["pages.tif", "frames.webp", "texts.png", "frames.gif", "scans.jpg"]
-    async with LocalBackend(server.data / "media") as store:
-        for name in names:
-            await store.put(keys.parse(f"u/{name}"), body(bombs.BOMBS[name]()), "application/octet-stream")
-    client = server.start().client()
-    answers = [client.get(media(f"u/{name}", "w=7")) for name in names]
-    assert [(answer.status, answer.code) for answer in answers] == [(422, "too-costly")] * len(names)
-
-
-async def body(data: bytes) -> AsyncIterator[bytes]:
-    """*data* as a body."""
-    yield data
+@pytest.mark.parametrize("name", ["pages.tif", "frames.webp", "texts.png", "frames.gif", "scans.jpg"])
+def test_what_others_put_into_a_store_is_refused_when_it_is_to_be_shown(server: RunningServer, stranger: Client, name: str) -> None:
+    server.place(f"others/{name}", bombs.BOMBS[name](), "application/octet-stream")
+    answer = stranger.get(media(f"others/{name}", "w=7"))
+    assert (answer.status, answer.code) == (422, "too-costly")
 
 
 def test_a_decoder_that_crashes_costs_one_answer_and_the_third_time_the_source_is_left_alone(
@@ -141,17 +129,13 @@ def cut(name: str) -> bytes:
     return data[: len(data) * 3 // 4].rstrip(b";")
 
 
-async def test_nothing_is_made_of_a_source_that_is_larger_than_an_upload_may_be(serve: Callable[..., RunningServer]) -> None:
-    server = serve(MEDIA_MAX_BYTES_IMAGE="20K")
-    server.stop()
-    async with LocalBackend(server.data / "media") as store:
-        await store.put(keys.parse("u/large.jpg"), body(noise(200, 200)), "image/jpeg")
-        await store.put(keys.parse("u/small.jpg"), body(noise(20, 20)), "image/jpeg")
-    client = server.start().client()
-    large = client.get(media("u/large.jpg", "w=10"))
-    assert (large.status, large.code) == (413, "too-large")
-    assert client.get(media("u/small.jpg", "w=10")).status == 200
-    assert client.get(media("u/large.jpg")).status == 200
+def test_nothing_is_made_of_a_source_that_is_larger_than_an_upload_may_be(server: RunningServer, stranger: Client) -> None:
+    for name, size in (("large", 4 << 20), ("small", 1 << 10)):
+        server.place(f"others/{name}.svg", bombs.SVG % (b"<!--" + b" " * size + b"-->"), "image/svg+xml")
+    refused = stranger.get(media("others/large.svg", "w=10"))
+    assert (refused.status, refused.code) == (413, "too-large")
+    assert stranger.get(media("others/large.svg")).status == 200
+    assert stranger.get(media("others/small.svg", "w=10")).status == 200
 
 
 @pytest.mark.slow

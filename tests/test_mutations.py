@@ -21,7 +21,7 @@ SOURCES = {
         *(pictures.mp3, pictures.wav, pictures.pdf),
     )
 }
-FEW, MANY = 3, 40
+FEW, MANY = 2, 40
 RIGHT = {200, 201, 400, 413, 415, 422, 503}
 EXTREMES = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\0\1")
 

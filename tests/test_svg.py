@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import re
-from collections.abc import AsyncIterator, Callable
 from xml.etree import ElementTree
 
 import pytest
@@ -17,8 +16,6 @@ from PIL import Image
 
 from processors import styles, svg
 from processors.errors import MediaError
-from proxy import keys
-from proxy.adapters.local import LocalBackend
 from tests import pictures
 from tests.conftest import Harmless
 from tests.kit.client import Client, media
@@ -236,22 +233,12 @@ def test_an_upload_that_is_sent_again_is_known_although_it_was_changed(client: C
     assert (other.status, other.code) == (422, "idempotency-key-reused")
 
 
-async def test_what_others_put_into_a_store_is_sanitised_before_it_is_drawn(serve: Callable[..., RunningServer]) -> None:
-    server = serve()
-    server.stop()
-    async with LocalBackend(server.data / "media") as store:
-        for name, inside in (("whole", HOSTILE["picture"] + HOSTILE["style"]), ("bomb", NESTED)):
-            await store.put(keys.parse(f"u/{name}.svg"), body(drawing(inside)), TYPE)
-    server.start()
-    client = server.client()
-    assert shown(client, "u/whole.svg", "w=80&format=png").getpixel((60, 30)) == (0, 0, 255, 255)
-    assert client.get(media("u/bomb.svg", "w=80")).status == 422
-    assert "attachment" in client.get(media("u/whole.svg")).headers["Content-Disposition"]
-
-
-async def body(data: bytes) -> AsyncIterator[bytes]:
-    """*data* as a body."""
-    yield data
+def test_what_others_put_into_a_store_is_sanitised_before_it_is_drawn(server: RunningServer, stranger: Client) -> None:
+    for name, inside in (("whole", HOSTILE["picture"] + HOSTILE["style"]), ("bomb", NESTED)):
+        server.place(f"others/{name}.svg", drawing(inside), TYPE)
+    assert shown(stranger, "others/whole.svg", "w=80&format=png").getpixel((60, 30)) == (0, 0, 255, 255)
+    assert stranger.get(media("others/bomb.svg", "w=80")).status == 422
+    assert "attachment" in stranger.get(media("others/whole.svg")).headers["Content-Disposition"]
 
 
 CSS = st.text(st.sampled_from("url(#a)'\"/*{}:;@ \\\n<>-xh"), max_size=40)
