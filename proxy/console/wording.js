@@ -61,6 +61,7 @@ const SENTENCES = {
   "too-costly": "The picture is too large to work on.",
   "unauthorized": "Sign in to go on.",
   "forbidden": "Your token does not allow this.",
+  "not-offered": "This size or form is not offered here: try one of the common widths.",
   "busy": "The server is busy. Try again in a moment.",
   "unavailable": "A part of the server does not answer. Try again in a moment.",
   "storage-full": "The server has no space left.",
