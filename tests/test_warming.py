@@ -18,6 +18,7 @@ PRESETS = """
 [card]
 query = "w=100&h=100&fit=cover"
 warm = true
+store = true
 [wide]
 query = "w=200&format=auto"
 warm = true
@@ -70,6 +71,23 @@ def test_a_preset_that_cannot_be_made_of_an_object_has_failed_and_the_others_are
     key, ended = made(warm, pictures.jpeg(64, 64))
     assert ended == {"card": "ready", "wide": "ready", "part": "failed"}
     assert warm.client("me").get(media(key)).status == 200
+
+
+def test_what_a_preset_stores_lies_in_the_stores_and_all_of_it_goes_with_the_object(warm: RunningServer) -> None:
+    def kept() -> tuple[int, int]:
+        warm.settle()
+        files = [name.partition("/")[0] for name in warm.files()]
+        return files.count("thumbnails"), files.count("variants")
+
+    stored, others = kept()
+    key, _ = made(warm, pictures.jpeg(1100, 900))
+    now_stored, now_others = kept()
+    assert now_stored > stored
+    assert now_others - others == 2 * (now_stored - stored), "card is stored, wide and part are not"
+    told = warm.client("me").get(media(key, "preset=card&explain=1")).json
+    assert told["rendition"]["found"] == "memory"
+    assert warm.client("me").delete(media(key)).status == 204
+    assert kept() == (stored, others)
 
 
 def test_nothing_is_made_of_what_is_no_picture(warm: RunningServer) -> None:
