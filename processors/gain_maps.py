@@ -36,29 +36,32 @@ class GainMap:
     figures: dict[str, Any]
 
     def laid_on(self, image: pyvips.Image, ways: Iterable[Step]) -> pyvips.Image:
-        """*image* with the map; *ways* have made it of the picture, and do with the map the same."""
-        gains = pyvips.Image.jpegload_buffer(self.data)
-        for way in ways:
-            gains = way(gains)
-        gains = gains.resize(1 / self.shrink) if self.shrink > 1 else gains
+        """*image* with the map; *ways* have made it of the picture, and do with the map the same. Without, if the map is broken."""
+        try:
+            gains = pyvips.Image.jpegload_buffer(self.data, fail_on="error")
+            for way in ways:
+                gains = way(gains)
+            gains = gains.resize(1 / self.shrink) if self.shrink > 1 else gains
+            data = gains.jpegsave_buffer(Q=QUALITY, keep="none")
+        except pyvips.Error:
+            return image
         image = image.copy()
-        image.set_type(pyvips.GValue.blob_type, DATA, gains.jpegsave_buffer(Q=QUALITY, keep="none"))
+        image.set_type(pyvips.GValue.blob_type, DATA, data)
         for name, value in self.figures.items():
             image.set_type(FIELDS[name], f"gainmap-{name}", value)
         return image
 
 
-def found(path: str, width: int) -> GainMap | None:
-    """The map in a JPEG of *width* pixels; None if there is none that libultrahdr understands."""
+def found(path: str, width: int, height: int) -> GainMap | None:
+    """The map in a JPEG of that size; None if there is none that libultrahdr understands, or it is larger than the picture."""
     try:
         header = pyvips.Image.uhdrload(path)
-        return GainMap(
-            bytes(header.get(DATA)),
-            width / pyvips.Image.jpegload_buffer(header.get(DATA)).width,
-            {name: header.get(f"gainmap-{name}") for name in FIELDS},
-        )
+        data = bytes(header.get(DATA))
+        gains = pyvips.Image.jpegload_buffer(data)
+        figures = {name: header.get(f"gainmap-{name}") for name in FIELDS}
     except pyvips.Error:
         return None
+    return GainMap(data, width / gains.width, figures) if gains.width <= width and gains.height <= height else None
 
 
 def has_parts(path: str) -> bool:

@@ -22,6 +22,10 @@ def _field(image: pyvips.Image, name: str, fallback: Any) -> Any:
     return image.get(name) if image.get_typeof(name) else fallback
 
 
+def _size(image: pyvips.Image) -> tuple[int, int]:
+    return image.width, image.height
+
+
 def _turn(image: pyvips.Image) -> int:
     turn = _field(image, "orientation", 1)
     return turn if 1 <= turn <= 8 else 1
@@ -55,7 +59,7 @@ def jpeg(path: str, format: Format, page: int | None, fail_on: str = STRICT) -> 
     return Source(
         format, header.width, header.height, load,
         turn=_turn(header), cost=COSTS[name], pixel_bytes=header.bands, shrinks=JPEG_SHRINKS, metadata=_metadata(header),
-        gain_map=partial(gain_maps.found, path, header.width) if gain_maps.has_parts(path) else None,
+        gain_map=partial(gain_maps.found, path, *_size(header)) if gain_maps.has_parts(path) else None,
     )  # fmt: skip
 
 

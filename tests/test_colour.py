@@ -366,6 +366,20 @@ def test_small_changed_and_other_renditions_go_without_a_gain_map(make: Make, tr
     assert gains_of(make(ultra_hdr(), transform)) is None
 
 
+@pytest.mark.parametrize("harm", ["cut", "bomb"])
+def test_a_broken_gain_map_costs_the_picture_nothing(make: Make, harm: str) -> None:
+    data = ultra_hdr()
+    at = data.rindex(b"\xff\xd8\xff")
+    if harm == "cut":
+        data = data[: at + (len(data) - at) // 2] + bytes((len(data) - at) // 2)
+    else:
+        frame = data.index(b"\xff\xc0", at)
+        data = data[: frame + 5] + b"\xff\xdc\xff\xdc" + data[frame + 9 :]
+    rendition = make(data, "w=640&format=jpg")
+    assert gains_of(rendition) is None
+    assert pyvips.Image.jpegload_buffer(rendition, fail_on="error").avg() > 0
+
+
 @needs_the_set
 def test_a_gain_map_of_the_set_gives_the_same_light(make: Make) -> None:
     data = shared.data("jpeg/harvesters_made_ultrahdr.jpg")

@@ -128,6 +128,14 @@ def test_an_animation_stays_one(studio: RunningServer) -> None:
         assert image.format == "JPEG"
 
 
+@pytest.mark.parametrize("kind", ["gif", "webp", "apng", "avif"])
+def test_who_takes_webp_sees_every_animation_move(studio: RunningServer, kind: str) -> None:
+    path = media(studio.client("me").stored(getattr(pictures, kind)(80, 60, frames=4))["key"])
+    answer = studio.client().get(f"{path}?w=40&format=auto", {"Accept": BROWSER})
+    with Image.open(io.BytesIO(answer.body)) as image:
+        assert (image.format, image.size, getattr(image, "n_frames", 1)) == ("WEBP", (40, 30), 4)
+
+
 def test_position_and_camera_are_not_in_a_rendition(studio: RunningServer) -> None:
     data = pictures.jpeg(private=True)
     path = media(studio.client("me").stored(data)["key"])
