@@ -27,6 +27,13 @@ def test_a_preset_is_a_query_or_a_table_with_more() -> None:
     assert (known["hero"].allow, known["hero"].warm, known["hero"].store) == ({"w"}, True, True)
 
 
+def test_the_example_in_the_docs_is_a_file_of_presets() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    example = page.partition("### Presets")[2].partition("```toml\n")[2].partition("```")[0]
+    known = presets.read(example)
+    assert (set(known), known["hero"].warm, known["hero"].store) == ({"card", "hero"}, True, True)
+
+
 def test_what_the_address_says_stands_over_what_the_preset_says() -> None:
     card = presets.read('card = "w=400&h=300&format=auto"')["card"]
     assert card.under(Query.of({"preset": "card", "format": "webp", "dpr": "2"})).text == "dpr=2&format=webp&h=300&w=400"
