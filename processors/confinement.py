@@ -29,7 +29,7 @@ _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
 """how many rights over files each version of Landlock knows (linux/landlock.h)"""
 _RUNTIME = (
-    *("/usr", "/lib", "/lib64", "/opt", "/nix/store", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime"),
+    *("/usr", "/lib", "/lib64", "/opt", "/nix/store", "/etc/fonts", "/var/cache/fontconfig", "/etc/ld.so.cache", "/etc/localtime"),
     *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/dev/null", "/dev/urandom"),
 )
 """what libraries read when they are loaded and used; fonts are for SVG"""
