@@ -7,17 +7,19 @@ file's own strips, so that whatever follows works on few pixels; turning swaps t
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import pyvips
 
-from processors import costs, decoders, encoders, steps
+from processors import costs, decoders, description, encoders, steps
 from processors.decoders import translated
 from processors.encoders import Output
-from processors.errors import TooCostly
+from processors.errors import TooCostly, Unsupported
 from processors.formats import Format, Kind
 from processors.geometry import Area, Plan, as_seen, planned, unturned
+from processors.metadata import NOTHING
 from processors.source import Source
 from processors.steps import CLEAR, WHITE, Colour, Step
 from processors.transform import SAVING, Fit, Transform
@@ -87,14 +89,16 @@ def inspecting(path: str, limits: Limits, *, whole: bool) -> Work[Inspected]:
     admit(estimate, limits)
 
     def run() -> Inspected:
+        details: dict[str, Any] = {}
         if whole:
             with translated():
-                if source.each is None:
-                    source.load(shrink, frames).avg()
-                else:
+                details = description.described(source.load(shrink, 1), source.turn, source.metadata)
+                if source.each is not None:
                     for page, _ in source.pages(shrink, frames):
                         page.avg()
-        return Inspected(source.format.name, width, height, source.frames, source.alpha, None, estimate)
+                elif frames > 1:
+                    source.load(shrink, frames).avg()
+        return Inspected(source.format.name, width, height, source.frames, source.alpha, None, estimate, details)
 
     return Work(estimate if whole else 0, run)
 
@@ -119,10 +123,15 @@ def _inspecting_film(path: str, format: Format, limits: Limits) -> Work[Inspecte
         admit(estimate, limits)
 
     def run() -> Inspected:
+        details: dict[str, Any] = {}
         with translated():
             turned = video.turn(path, format) >= 5
+            if film.width is not None:
+                with suppress(Unsupported):  # it is in a codec that is not decoded here
+                    still = video.still(path, format)
+                    details = description.described(still.image, still.turn, NOTHING)
         width, height = (film.height, film.width) if turned else (film.width, film.height)
-        return Inspected(format.name, width, height, duration_s=film.duration_s, estimate_bytes=estimate)
+        return Inspected(format.name, width, height, 1, False, film.duration_s, estimate, details)
 
     return Work(estimate, run)
 

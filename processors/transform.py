@@ -154,8 +154,6 @@ def _switch(text: str | None) -> bool | None:
 
 @lru_cache(CACHED)
 def _transform(query: Query) -> Transform:
-    if query.get("format") in DATA_FORMATS:
-        raise BadParameter("this is not understood yet", param="format")
     said = dict(query.pairs)
     unhinted = {name: None if said.get(name) == "auto" else said.get(name) for name in ("w", "dpr")}
     hundredths = round(float(unhinted["dpr"] or 1) * 100)

@@ -52,7 +52,7 @@ class Inspected:
     """What a stored file is. *format* is a name in `formats.FORMATS`; sizes are as shown, after orientation.
 
     *width* and *height* are None for sound, *duration_s* (seconds) is None for pictures. *estimate_bytes* is the memory
-    that decoding it takes.
+    that decoding it takes. *details* is what else is said of it (`description`), in the words of JSON.
     """
 
     format: str
@@ -62,6 +62,7 @@ class Inspected:
     alpha: bool = False
     duration_s: float | None = None
     estimate_bytes: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from proxy.adapters.renderer import PoolRenderer
 from proxy.assets import Assets
 from proxy.auth import Tokens, check_key, new_secret
 from proxy.delivery import Delivery
+from proxy.descriptions import Descriptions
 from proxy.errors import StartError
 from proxy.hot import HotAnswers
 from proxy.ingest import Ingest
@@ -42,6 +43,8 @@ from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
 from proxy.server import Runner
 from proxy.settings import BadSettings, Settings, Truncated
+from proxy.sources import Sources
+from proxy.sourcesets import SourceSets
 from proxy.stores import Stores
 from proxy.variants import Variants
 from proxy.warming import Warming
@@ -133,11 +136,19 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         fleeting = await stack.enter_async_context(
             BoundedBackend(data / "variants", settings.media_variants_bytes, evicted=metrics.evicted)
         )
+        sources = Sources(kept.media, _max_bytes(settings))
+        descriptions = Descriptions(catalogue, sources, renderer)
         delivery = Delivery(
-            kept.media, Variants(kept.variants, fleeting), renderer, settings.media_cache_bytes, _max_bytes(settings), metrics
+            kept.media,
+            Variants(kept.variants, fleeting),
+            renderer,
+            sources,
+            descriptions,
+            settings.media_cache_bytes,
+            metrics,
         )
         stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
-        assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery))
+        assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery, descriptions))
         watermark_names = Watermarks(marks)
         known_presets = presets(settings, watermark_names)
         gate = Gate(
@@ -155,6 +166,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
 
         _measure(metrics, kept, pool, delivery, fleeting, warming)
         presenter = Presenter(settings.media_public_url)
+        sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
         health = _health(settings, tokens, kept, catalogue, pool, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
@@ -162,9 +174,9 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         _mount(
             app,
             settings.media_cors_origins,
-            MediaRoutes(delivery, assets, gate, hot, departure, settings.media_idle_timeout),
+            MediaRoutes(delivery, assets, descriptions, gate, hot, departure, settings.media_idle_timeout),
             UploadRoutes(ingest, tokens, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
-            AssetRoutes(assets, tokens, presenter, warming),
+            AssetRoutes(assets, tokens, presenter, warming, sets, settings.media_idle_timeout),
             StoreRoutes(
                 kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())
             ),
@@ -247,7 +259,8 @@ def _mount(
         ("media", r"/api/media/{key:[\s\S]*}", {"GET": media.get, "HEAD": media.get, "DELETE": media.delete}),
         ("upload", "/api/upload", {"POST": uploads.create}),
         ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
-        ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get}),
+        ("assets-query", "/api/assets/query", {"POST": assets.query}),
+        ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get, "PATCH": assets.patch}),
         ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
         ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
         ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),

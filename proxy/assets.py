@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -11,6 +12,7 @@ import structlog
 
 from processors.errors import MediaError
 from proxy.delivery import Delivery
+from proxy.descriptions import Descriptions
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Backend, Catalogue, Page, State
@@ -26,10 +28,11 @@ class Assets:
     Entering it finishes what the last process left; what waits for a store that is away is tried again until it is done.
     """
 
-    def __init__(self, backend: Backend, catalogue: Catalogue, delivery: Delivery) -> None:
+    def __init__(self, backend: Backend, catalogue: Catalogue, delivery: Delivery, descriptions: Descriptions) -> None:
         self._backend = backend
         self._catalogue = catalogue
         self._delivery = delivery
+        self._descriptions = descriptions
         self._lingering: set[Key] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -53,6 +56,19 @@ class Assets:
     async def page(self, owner: str, limit: int, cursor: str | None) -> Page:
         """Up to *limit* of the owner's assets, newest first."""
         return await self._catalogue.page(owner, limit, cursor)
+
+    async def many(self, wanted: Sequence[Key]) -> dict[Key, Asset]:
+        """The records of those among *wanted* that have one."""
+        return await self._catalogue.many(wanted)
+
+    async def focus(self, key: Key, point: str | None) -> Asset:
+        """Let every crop of the picture keep *point* (``XxY``), or none; gives the record. Raises NotFound."""
+        await self.get(key)
+        try:
+            await self._catalogue.focus(key, point)
+        finally:  # it may have been written also when the answer was lost
+            self._descriptions.forget(key)
+        return await self.get(key)
 
     async def remove(self, key: Key) -> None:
         """Remove the object, its variants and its record; raises NotFound if there was neither object nor record.

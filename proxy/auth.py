@@ -167,6 +167,11 @@ def require(principal: Principal | None, action: Action, key: Key) -> None:
         raise NotFound("no object has this key")
 
 
+def owns(principal: Principal | None, action: Action, key: Key) -> bool:
+    """Whether `require` would let *principal* do *action* on *key*."""
+    return principal is not None and principal.may(action) and (principal.is_admin or keys.owner(key) == principal.owner)
+
+
 def require_right(principal: Principal | None, action: Action) -> Principal:
     """The principal, if it carries the right to *action* on its own objects; raises Unauthorized or Forbidden."""
     if principal is None:

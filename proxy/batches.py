@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
-from processors import formats
 from processors.batch import Batch
 from processors.errors import MediaError
-from processors.formats import Kind
 from processors.transform import Transform
-from proxy.errors import TooLarge, Unavailable
+from proxy.errors import Unavailable
 from proxy.keys import Key
 from proxy.observe import Metrics
-from proxy.ports import Backend, ObjectMeta, Rendered, Renderer
-from proxy.quarantine import Quarantine
-
-
-class Overwritten(Unavailable):
-    """The object is no longer the version that was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__("the object was overwritten at this moment", retry_after_s=1)
+from proxy.ports import ObjectMeta, Rendered, Renderer
+from proxy.sources import Sources
 
 
 class Batches:
-    """Renders from *backend* by *renderer*. Who comes while the first still waits, for the source, a worker or memory, comes along.
+    """Renders from *sources* by *renderer*. Who comes while the first still waits, for the source, a worker or memory, comes along.
 
     A batch is nobody's request: it ends when all is made or when everybody has left.
     """
 
-    def __init__(self, backend: Backend, renderer: Renderer, max_bytes: Mapping[Kind, int], metrics: Metrics) -> None:
-        self._backend = backend
+    def __init__(self, sources: Sources, renderer: Renderer, metrics: Metrics) -> None:
+        self._sources = sources
         self._renderer = renderer
-        self._max_bytes = max_bytes
-        self._quarantine = Quarantine()
         self._metrics = metrics
         self._boarding: dict[tuple[Key, str], Batch] = {}
         self._tasks: dict[Batch, asyncio.Task[None]] = {}
@@ -46,8 +34,7 @@ class Batches:
 
         *in_background*: by itself, and by a worker that lets all others go first.
         """
-        self._check_size(meta)
-        with self._quarantine.guarding(meta):
+        with self._sources.admitted(meta):
             return await self._joined(meta, transform, in_background=in_background)
 
     async def _joined(self, meta: ObjectMeta, transform: Transform, *, in_background: bool) -> Rendered:
@@ -63,13 +50,6 @@ class Batches:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _check_size(self, meta: ObjectMeta) -> None:
-        # What others put into a bucket passed no upload: nothing is fetched of what would have been refused there.
-        format = formats.by_mime(meta.content_type)
-        limit = max(self._max_bytes.values()) if format is None else self._max_bytes[format.kind]
-        if meta.size > limit:
-            raise TooLarge(f"pictures are made of sources of this type with up to {limit} bytes", max_bytes=limit)
-
     def _begun(self, meta: ObjectMeta, *, in_background: bool) -> Batch:
         batch = Batch(lambda: self._end(batch), in_background=in_background)
         if not in_background:
@@ -83,9 +63,7 @@ class Batches:
 
     async def _run(self, meta: ObjectMeta, batch: Batch) -> None:
         try:
-            async with await self._backend.open(meta.key) as source:
-                if source.meta.etag != meta.etag:
-                    raise Overwritten
+            async with self._sources.opened(meta) as source:
                 self._metrics.batch()
                 await self._renderer.render(source, batch)
         except MediaError as error:

@@ -71,6 +71,11 @@ class FreshCache(Generic[K, V]):
             return None
         return entry[0]
 
+    def last(self, key: K) -> V | None:
+        """The value last kept, also when its time is over."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry[0]
+
     def set(self, key: K, value: V) -> None:
         self._entries[key] = (value, self._clock() + self._ttl_s)
         self._entries.move_to_end(key)

@@ -13,15 +13,17 @@ from processors.errors import BadParameter, Corrupt, MediaError, TooCostly, Unsu
 from processors.formats import Kind
 from processors.transform import PIPELINE_REVISION, Transform
 from proxy import keys
-from proxy.batches import Batches, Overwritten
+from proxy.batches import Batches
 from proxy.cache import ByteCache, FreshCache
 from proxy.conditions import ETag, Version, Wanted
+from proxy.descriptions import Descriptions
 from proxy.errors import NotFound, Unavailable
 from proxy.flights import Errands, Flights
 from proxy.keys import Key
 from proxy.later import Later
 from proxy.observe import Metrics
 from proxy.ports import Backend, ObjectMeta, ObjectReader, Presigner, Rendered, Renderer
+from proxy.sources import Overwritten, Sources
 from proxy.variants import Variants
 
 META_TTL_S = 5.0
@@ -40,6 +42,13 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Focal:
+    """The focal point of a picture as ``XxY``; None if there is none."""
+
+    point: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """What answers a request; close *reader* when done. *name* is a rendition's, *degraded* what it had to leave out.
 
@@ -52,6 +61,8 @@ class Opened:
     degraded: tuple[str, ...] = ()
     found: str | None = None
     seconds: Mapping[str, float] = field(default_factory=lambda: NO_SECONDS)
+    focal: Focal | None = None
+    """the stored focal point that it goes by; None where that makes no difference"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +90,15 @@ class Delivery:
         backend: Backend,
         variants: Variants,
         renderer: Renderer,
+        sources: Sources,
+        descriptions: Descriptions,
         cache_bytes: int,
-        max_bytes: Mapping[Kind, int],
         metrics: Metrics,
     ) -> None:
         self._backend = backend
+        self._descriptions = descriptions
         self._variants = variants
-        self._batches = Batches(backend, renderer, max_bytes, metrics)
+        self._batches = Batches(sources, renderer, metrics)
         self._metrics = metrics
         self._cache: ByteCache[Key, Rendered] = ByteCache(cache_bytes)
         self._metas: FreshCache[Key, ObjectMeta] = FreshCache(META_ENTRIES, META_TTL_S)
@@ -128,7 +141,8 @@ class Delivery:
         *lasting*: it is kept in the stores, and not where room is made for others.
         """
         meta = self._metas.get(key) or await self.meta(key)
-        settled, name, version = _named(meta, transform, accept if transform.varies else "")
+        focal = await self._focal(key, transform)
+        settled, name, version = _named(meta, transform, accept if transform.varies else "", focal)
         wanted.check(version)
         rendered = self._cache.get(name)
         found, seconds = "memory", NO_SECONDS
@@ -147,20 +161,22 @@ class Delivery:
             wanted.check(version)
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
         reader = ObjectReader(made, _whole(rendered.data), data=rendered.data)
-        return Opened(reader, version, name, rendered.degraded, found, seconds)
+        return Opened(reader, version, name, rendered.degraded, found, seconds, focal)
 
     async def plan(self, key: Key, transform: Transform, accept: str, *, lasting: bool = False) -> Plan:
         """What `rendition` would do; nothing is made."""
-        meta = await self.meta(key)
-        settled, name, version = _named(meta, transform, accept if transform.varies else "")
+        meta, focal = await self.meta(key), await self._focal(key, transform)
+        settled, name, version = _named(meta, transform, accept if transform.varies else "", focal)
         found = "memory" if self._cache.get(name) is not None else "miss"
         if found == "miss" and await self._variants.has(name, lasting=lasting):
             found = "stored"
         return Plan(meta, settled, name, version, found)
 
-    def kept(self, key: Key, version: str, name: Key) -> Rendered | None:
-        """The rendition *name*, if it is in memory and *version* is known to be what *key* is now."""
+    def kept(self, key: Key, version: str, name: Key, focal: Focal | None) -> Rendered | None:
+        """The rendition *name*, if it is in memory and *version* and *focal* are known to be what *key* is now."""
         meta = self._metas.get(key)
+        if focal is not None and ((known := self._descriptions.fresh(key)) is None or known.focal != focal.point):
+            return None
         rendered = self._cache.get(name) if meta is not None and meta.etag == version else None
         if rendered is not None:
             self._metrics.cache("memory")
@@ -182,6 +198,7 @@ class Delivery:
     async def forget(self, key: Key) -> None:
         """Drop everything that is known and kept of *key*, its stored variants too: it was removed or overwritten."""
         self._metas.delete(key)
+        self._descriptions.forget(key)
         async for variant in self._variants.sweep(key):
             self._cache.delete(variant)
 
@@ -205,6 +222,9 @@ class Delivery:
     def storing(self) -> int:
         """How many renditions are being stored behind their answers."""
         return len(self._errands)
+
+    async def _focal(self, key: Key, transform: Transform) -> Focal | None:
+        return Focal((await self._descriptions.known(key)).focal) if transform.crops else None
 
     async def _fetch(self, meta: ObjectMeta, transform: Transform, name: Key, *, lasting: bool) -> Rendered:
         rendered = await self._variants.get(name, lasting=lasting)
@@ -253,9 +273,9 @@ class Delivery:
 
 
 @lru_cache(NAMES)
-def _named(meta: ObjectMeta, transform: Transform, accept: str) -> tuple[Transform, Key, Version]:
+def _named(meta: ObjectMeta, transform: Transform, accept: str, focal: Focal | None) -> tuple[Transform, Key, Version]:
     # The name of a rendition is its digest; the same few are asked for again and again.
-    settled = transform.settled(meta.content_type, accept)
+    settled = transform.settled(meta.content_type, accept, None if focal is None else focal.point)
     name = keys.variant(meta.key, meta.etag, settled.canonical, PIPELINE_REVISION)
     return settled, name, Version(ETag(name[-32:], weak=True), meta.modified, meta.etag)
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
-from proxy.delivery import Delivery, Opened
+from proxy.delivery import Delivery, Focal, Opened
 from proxy.keys import Key
 from proxy.responses import SERVER
 
@@ -34,6 +34,7 @@ class Remembered:
     key: Key
     version: str
     name: Key
+    focal: Focal | None
     headers: CIMultiDictProxy[str]
 
 
@@ -51,7 +52,7 @@ class HotAnswers:
         known = self._known.get((request.raw_path, headers.get("Accept", "")))
         if known is None or request.method != "GET" or any(name in headers for name in DECIDING):
             return None
-        rendered = self._delivery.kept(known.key, known.version, known.name)
+        rendered = self._delivery.kept(known.key, known.version, known.name, known.focal)
         return None if rendered is None else web.Response(body=rendered.data, headers=CIMultiDict(known.headers))
 
     def forget(self) -> None:
@@ -67,8 +68,8 @@ class HotAnswers:
         headers["Server-Timing"] = "cache;desc=memory"
         if self._cross_origin:
             headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
-        known = Remembered(opened.reader.meta.key, opened.version.original, opened.name, CIMultiDictProxy(_compact(headers)))
-        self._known[address] = known
+        key, compact = opened.reader.meta.key, CIMultiDictProxy(_compact(headers))
+        self._known[address] = Remembered(key, opened.version.original, opened.name, opened.focal, compact)
         if len(self._known) > ENTRIES:
             self._known.popitem(last=False)
 

@@ -14,6 +14,7 @@ from processors import formats
 from processors.errors import MediaError, Unsupported
 from processors.formats import Format, Kind
 from proxy import keys, streams
+from proxy.descriptions import details
 from proxy.errors import Conflict, IdempotencyReused, TooLarge
 from proxy.keys import Key
 from proxy.observe import Metrics
@@ -128,7 +129,7 @@ class Ingest:
             )  # fmt: skip
             if format.kind is not Kind.DOCUMENT:
                 seen = await self._renderer.inspect(staged)
-                asset = replace(asset, width=seen.width, height=seen.height, duration_s=seen.duration_s)
+                asset = replace(asset, width=seen.width, height=seen.height, duration_s=seen.duration_s, details=details(seen))
             recorded.append(asset)
             await self._catalogue.add(asset)
 

@@ -6,14 +6,14 @@ Sizes are bytes, times are aware UTC, etags are opaque and unquoted, ranges are 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self, runtime_checkable
+from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
 from processors.batch import Batch
 from processors.values import Inspected, Rendered
@@ -244,6 +244,10 @@ class Asset:
     duration_s: float | None = None
     state: State = State.PENDING
     idempotency_key: str | None = None
+    details: Mapping[str, Any] | None = None
+    """what the renderer says of it (`Inspected.details`, with its frames and alpha); None if it was never asked"""
+    focal: str | None = None
+    """the point that every crop shall keep, as ``XxY``"""
     sanitised: bool = False
     """whether what was sent had to be changed (SVG): told at the upload, and not recorded"""
 
@@ -279,6 +283,18 @@ class Catalogue(Protocol):
 
     async def page(self, owner: str, limit: int, cursor: str | None = None) -> Page:
         """The owner's READY assets, newest first; raises BadRequest for a cursor that is not ours."""
+        ...
+
+    async def many(self, keys: Sequence[Key]) -> dict[Key, Asset]:
+        """The READY assets among *keys*, some hundreds at most, in one request."""
+        ...
+
+    async def describe(self, key: Key, etag: str, details: Mapping[str, Any]) -> None:
+        """Keep *details* with the asset, if it is still the write *etag*."""
+        ...
+
+    async def focus(self, key: Key, point: str | None) -> None:
+        """Set the focal point of a READY asset, or take it away; nothing happens if there is none."""
         ...
 
     async def unfinished(self) -> list[Asset]:

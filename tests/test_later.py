@@ -14,8 +14,11 @@ from proxy import keys
 from proxy.adapters.memory import MemoryBackend
 from proxy.conditions import NotModified, Wanted
 from proxy.delivery import Delivery, Opened
+from proxy.descriptions import Descriptions
+from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import ObjectReader
+from proxy.sources import Sources
 from proxy.variants import Variants
 from tests.contracts.bodies import body
 from tests.kit.waiting import eventually
@@ -46,6 +49,13 @@ class Atelier:
                 batch.give(text, Rendered(text.encode(), "image/jpeg", 40, 30))
 
 
+class Blank:
+    """A catalogue without records."""
+
+    async def get(self, key: Key) -> None:
+        return None
+
+
 @pytest.fixture
 def atelier() -> Atelier:
     return Atelier()
@@ -56,9 +66,8 @@ async def delivery(atelier: Atelier) -> AsyncIterator[Delivery]:
     """A delivery over one picture."""
     backend = MemoryBackend()
     await backend.put(KEY, body(b"a picture"), "image/jpeg")
-    delivery = Delivery(
-        backend, Variants(MemoryBackend(), MemoryBackend()), atelier, 1 << 20, dict.fromkeys(Kind, 1 << 20), Metrics()
-    )
+    sources, variants = Sources(backend, dict.fromkeys(Kind, 1 << 20)), Variants(MemoryBackend(), MemoryBackend())
+    delivery = Delivery(backend, variants, atelier, sources, Descriptions(Blank(), sources, atelier), 1 << 20, Metrics())
     yield delivery
     await delivery.finish(1.0)
 

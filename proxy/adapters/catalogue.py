@@ -8,7 +8,7 @@ import os
 import sqlite3
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from proxy.errors import BadRequest, Conflict, StartError, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Page, State
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in proxy/migrations: a database that has it is opened without importing Alembic (11 MiB)."""
 DEADLINE_S = 10.0
 BUSY_MS = 5_000
@@ -47,6 +47,8 @@ assets = sql.Table(
     sql.Column("duration_s", sql.Float),
     sql.Column("state", sql.Text, nullable=False),
     sql.Column("idempotency_key", sql.Text),
+    sql.Column("details", sql.Text, comment="JSON"),
+    sql.Column("focal", sql.Text, comment="XxY, from 0x0 to 1x1"),
     sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
     sql.Index("ix_assets_owner_created", "owner", "created", "key"),
     sql.Index("ix_assets_unfinished", "state", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
@@ -122,6 +124,24 @@ class SqlCatalogue:
             found = [_asset(row) for row in await connection.execute(query)]
         more = len(found) > limit
         return Page(found[:limit], _cursor(found[limit - 1]) if more else None)
+
+    async def many(self, keys: Sequence[Key]) -> dict[Key, Asset]:
+        """The READY assets among *keys*."""
+        query = assets.select().where(assets.c.key.in_(keys), assets.c.state == str(State.READY))
+        async with self.begun() as connection:
+            return {asset.key: asset for asset in map(_asset, await connection.execute(query))}
+
+    async def describe(self, key: Key, etag: str, details: Mapping[str, Any]) -> None:
+        """Keep *details* with the asset."""
+        query = assets.update().where(assets.c.key == key, assets.c.etag == etag)
+        async with self.begun() as connection:
+            await connection.execute(query.values(details=json.dumps(details)))
+
+    async def focus(self, key: Key, point: str | None) -> None:
+        """Set the focal point, or take it away."""
+        query = assets.update().where(assets.c.key == key, assets.c.state == str(State.READY))
+        async with self.begun() as connection:
+            await connection.execute(query.values(focal=point))
 
     async def unfinished(self) -> list[Asset]:
         """Every asset that is not READY."""
@@ -213,6 +233,7 @@ def _row(asset: Asset) -> dict[str, Any]:
     row = {column.name: getattr(asset, column.name) for column in assets.columns}
     row["created"] = int(asset.created.timestamp() * 1_000_000)
     row["state"] = str(asset.state)
+    row["details"] = None if asset.details is None else json.dumps(asset.details)
     return row
 
 
@@ -220,6 +241,7 @@ def _asset(row: sql.Row[Any]) -> Asset:
     fields = dict(row._mapping)
     fields["created"] = datetime.fromtimestamp(fields["created"] / 1_000_000, UTC)
     fields["state"] = State(fields["state"])
+    fields["details"] = None if fields["details"] is None else json.loads(fields["details"])
     return Asset(**fields)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
-from proxy import caching, keys, responses
+from processors.errors import Unsupported
+from proxy import caching, descriptions, keys, responses
 from proxy.access import Admission, Gate
 from proxy.assets import Assets
-from proxy.auth import Action, require
+from proxy.auth import Action, owns, require
 from proxy.caching import Terms
-from proxy.conditions import NotModified, Wanted
+from proxy.conditions import ETag, NotModified, Version, Wanted
 from proxy.delivery import Delivery
+from proxy.descriptions import Descriptions
 from proxy.errors import BadKey, Unauthorized
 from proxy.explanation import explained
 from proxy.hot import HotAnswers
@@ -37,9 +41,17 @@ class MediaRoutes:
     """Objects by their keys."""
 
     def __init__(
-        self, delivery: Delivery, assets: Assets, gate: Gate, hot: HotAnswers, departure: Departure, idle_s: float
+        self,
+        delivery: Delivery,
+        assets: Assets,
+        descriptions: Descriptions,
+        gate: Gate,
+        hot: HotAnswers,
+        departure: Departure,
+        idle_s: float,
     ) -> None:
         self._delivery = delivery
+        self._descriptions = descriptions
         self._hot = hot
         self._assets = assets
         self._gate = gate
@@ -59,6 +71,8 @@ class MediaRoutes:
         try:
             if admission.transform.is_identity:
                 return await self._original(request, key, wanted, terms)
+            if admission.transform.is_data:
+                return await self._description(request, key, wanted, admission)
             accept = request.headers.get("Accept", "")
             opened = await self._delivery.rendition(key, admission.transform, accept, wanted, lasting=admission.lasting)
         except NotModified as same:
@@ -76,6 +90,28 @@ class MediaRoutes:
             plan = await self._delivery.plan(key, admission.transform, request.headers.get("Accept", ""), lasting=admission.lasting)
         source = await self._delivery.meta(key)
         return private_json(explained(admission, self._gate.reads, self._gate.transforms, source, plan))
+
+    async def _description(self, request: web.Request, key: Key, wanted: Wanted, admission: Admission) -> web.StreamResponse:
+        meta = await self._delivery.meta(key)
+        known = await self._descriptions.known(key)
+        seen = await self._descriptions.details(meta)
+        name = admission.transform.format
+        principal = self._gate.tokens.bearer(request.headers.getall("Authorization", [])) if name == "json" else None
+        if owns(principal, Action.READ, key):
+            return private_json(descriptions.document(meta, known, seen, private=True))
+        if name == "json":
+            body = json.dumps(descriptions.document(meta, known, seen, private=False)).encode()
+        elif seen.get(name or "") is None:
+            raise Unsupported("there is no picture to make it of")
+        else:
+            body = seen[name or ""].encode()
+        digest = hashlib.sha256(body).hexdigest()[:32]
+        version = Version(ETag(digest, weak=True), meta.modified, meta.etag)
+        wanted.check(version)
+        headers = responses.version_headers(key, version, admission.terms)
+        headers["Content-Type"] = "application/json" if name == "json" else "text/plain; charset=utf-8"
+        headers["Content-Security-Policy"] = responses.SANDBOX
+        return web.Response(body=body, headers=headers)
 
     async def _original(self, request: web.Request, key: Key, wanted: Wanted, terms: Terms) -> web.StreamResponse:
         mode = self._departure.mode

@@ -19,7 +19,7 @@ from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Backend, Listed, ObjectMeta, ObjectReader
 from proxy.routes import targets
-from proxy.routes.uploads import go_ahead, raw_body
+from proxy.routes.bodies import go_ahead, raw_body
 
 IDLE_S = 600.0
 """Another media proxy passes a slow client's pace on, a block of 128 KiB at a time: at 512 bytes a second it takes 256 s."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiohttp import BodyPartReader, MultipartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from processors.errors import Unsupported
 from proxy import streams
@@ -18,6 +17,7 @@ from proxy.ingest import Incoming, Ingest
 from proxy.observe import Metrics
 from proxy.ports import Body
 from proxy.routes.assets import Presenter, private_json
+from proxy.routes.bodies import go_ahead, raw_body, readable
 
 FORM_OVERHEAD_BYTES = 1 << 16
 """What a form may have beside its file: boundaries, part headers, other fields."""
@@ -69,7 +69,7 @@ class UploadRoutes:
             raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
 
     async def _form(self, request: web.Request) -> Incoming:
-        with _readable():
+        with readable():
             parts = _Form(await request.multipart(), self._idle_s)
             part = await parts.find_file()
         claimed = part.headers.get("Content-Type")
@@ -100,7 +100,7 @@ class _Form:
 
     async def body_of(self, part: BodyPartReader) -> AsyncIterator[bytes]:
         """The file's bytes. They end only when the whole form has been seen to be sound, so a broken one stores nothing."""
-        with _readable():
+        with readable():
             while chunk := await part.read_chunk(CHUNK_BYTES):
                 yield chunk
             while (other := await self._next()) is not None:
@@ -138,31 +138,6 @@ class _Form:
                 yield
         except TimeoutError:
             raise TooSlow(f"a part of the form did not come within {self._idle_s:g} seconds") from None
-
-
-async def go_ahead(request: web.Request) -> None:
-    """Ask a client that waits for it (Expect: 100-continue, RFC 9110 section 10.1.1) to send its body."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # The interim answer is no part of the final one, which has not begun.
-        request.writer.output_size = 0
-
-
-async def raw_body(request: web.Request) -> AsyncIterator[bytes]:
-    """The body as it comes; raises BadRequest when it breaks."""
-    with _readable():
-        async for chunk in request.content.iter_any():
-            yield chunk
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    # aiohttp says of a broken body: ValueError (no boundary, bad disposition), BadHttpMessage (part headers over 8 KiB),
-    # PayloadEncodingError within RequestPayloadError (bad chunks, an end before Content-Length).
-    try:
-        yield
-    except (ValueError, HttpProcessingError, web.RequestPayloadError) as error:
-        raise BadRequest("the body is malformed or ends too early") from error
 
 
 def _idempotency_key(request: web.Request) -> str | None:

@@ -1,0 +1,77 @@
+"""What a camera wrote beside a picture, in words: the part that may be shown to anybody, and the rest. Workers only."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from PIL import ExifTags, Image
+
+MAX_TEXT = 200
+MAX_NUMBERS = 16
+MAX_ENTRIES = 64
+PUBLIC = frozenset(
+    (
+        *("Make", "Model", "LensMake", "LensModel", "Software", "DateTime", "DateTimeOriginal", "OffsetTimeOriginal"),
+        *("ExposureTime", "FNumber", "ISOSpeedRatings", "FocalLength", "FocalLengthIn35mmFilm", "ExposureBiasValue", "Flash"),
+        *("ExposureProgram", "MeteringMode", "WhiteBalance", "Artist", "Copyright", "ImageDescription"),
+    )
+)
+"""Names of Exif 2.32 that tell of the picture and its rights, and not of a person, a place or a single device."""
+_BLOCKS = frozenset(
+    ("MakerNote", "PrintImageMatching", "XMLPacket", "InterColorProfile", "ImageResources", "IPTCNAA", "UserComment")
+)
+_POINTERS = frozenset(("ExifOffset", "GPSInfo", "ExifInteroperabilityOffset", "SubIFDs", "JPEGInterchangeFormat"))
+_BROKEN = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OSError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    ArithmeticError,
+    struct.error,
+)
+"""what Pillow raises on blocks that are no EXIF"""
+
+
+def told(block: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The public part of an EXIF *block* and the private one, each by Exif's names; both empty for one that is broken."""
+    if not block:
+        return {}, {}
+    tags = Image.Exif()
+    try:
+        tags.load(block)
+        found = dict(_named(tags, ExifTags.TAGS)) | dict(_named(tags.get_ifd(ExifTags.IFD.Exif), ExifTags.TAGS))
+        place = dict(_named(tags.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS))
+    except _BROKEN:
+        return {}, {}
+    public = {name: value for name, value in found.items() if name in PUBLIC}
+    private = {name: value for name, value in found.items() if name not in PUBLIC and name != "Orientation"}
+    return public, dict(list((private | place).items())[:MAX_ENTRIES])
+
+
+def _named(tags: Mapping[int, Any], names: Mapping[int, str]) -> Iterable[tuple[str, Any]]:
+    for number, value in tags.items():
+        name = names.get(number)
+        if name is not None and name not in _BLOCKS | _POINTERS and (plain := _plain(value)) is not None:
+            yield name, plain
+
+
+def _plain(value: Any) -> str | int | float | list[Any] | None:
+    # A value as JSON has it, bounded; None for what says nothing to a reader.
+    if isinstance(value, bytes):
+        value = value.rstrip(b"\0").decode("latin-1")
+    if isinstance(value, str):
+        text = "".join(letter for letter in value if letter.isprintable()).strip()[:MAX_TEXT]
+        return text or None
+    if isinstance(value, tuple):
+        parts = [_plain(part) for part in value[:MAX_NUMBERS]]
+        return parts if all(part is not None for part in parts) else None
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 53 else None
+    number = float(value)
+    return round(number, 6) if abs(number) < 1e12 else None

@@ -1,0 +1,148 @@
+"""What is said of a picture beside its bytes: its record, its focal point, and what the renderer sees in it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from processors import formats
+from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
+from processors.formats import Kind
+from proxy.cache import FreshCache
+from proxy.errors import TooLarge, Unavailable
+from proxy.flights import Flights
+from proxy.keys import Key
+from proxy.ports import Asset, Catalogue, Inspected, ObjectMeta, Renderer, State
+from proxy.sources import Sources
+
+RECORD_TTL_S = 5.0
+RECORDS = 20_000
+PATIENCE_S = 1.0
+SILENCE_S = 5.0
+"""for which a catalogue that did not answer is not asked again: what was last known does"""
+SEEN_TTL_S = 300.0
+SEEN = 1_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the catalogue has of a key; None for an object without a record."""
+
+    asset: Asset | None
+
+    @property
+    def focal(self) -> str | None:
+        """The point that every crop shall keep."""
+        return None if self.asset is None else self.asset.focal
+
+
+class Descriptions:
+    """Describes objects, those with a record and those that others have put into a bucket.
+
+    Reads never fail for want of the catalogue: while it does not answer, what was last known counts.
+    """
+
+    def __init__(self, catalogue: Catalogue, sources: Sources, renderer: Renderer) -> None:
+        self._catalogue = catalogue
+        self._sources = sources
+        self._renderer = renderer
+        self._known: FreshCache[Key, Known] = FreshCache(RECORDS, RECORD_TTL_S)
+        self._seen: FreshCache[str, Mapping[str, Any] | MediaError] = FreshCache(SEEN, SEEN_TTL_S)
+        self._flights: Flights[Mapping[str, Any]] = Flights()
+        self._silent_until = 0.0
+
+    async def known(self, key: Key) -> Known:
+        """What the catalogue has of *key*, some seconds old at most, and never older than a change through this process."""
+        return await self._known.load(key, lambda: self._look_up(key))
+
+    def fresh(self, key: Key) -> Known | None:
+        """The same, if it is known without asking."""
+        return self._known.get(key)
+
+    def forget(self, key: Key) -> None:
+        """Drop what is known of *key*: it has changed."""
+        self._known.delete(key)
+
+    async def details(self, meta: ObjectMeta) -> Mapping[str, Any]:
+        """What the renderer says of the version *meta*, seen once and kept.
+
+        Raises Unsupported, Corrupt, TooCostly, TooLarge, Busy, Unavailable.
+        """
+        format = formats.by_mime(meta.content_type)
+        if format is None or format.kind is Kind.DOCUMENT:
+            raise Unsupported("nothing can be said of what is in a file of this type")
+        asset = (await self.known(meta.key)).asset
+        if asset is not None and asset.etag == meta.etag and asset.details is not None:
+            return asset.details
+        name = f"{meta.key}\n{meta.etag}"
+        seen = self._seen.get(name)
+        if isinstance(seen, MediaError):
+            raise seen
+        return await self._flights.join(name, lambda: self._look_into(meta, name, asset)) if seen is None else seen
+
+    async def _look_up(self, key: Key) -> Known:
+        last = self._known.last(key) or Known(None)
+        if time.monotonic() < self._silent_until:
+            return last
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                asset = await self._catalogue.get(key)
+        except (TimeoutError, Unavailable):
+            self._silent_until = time.monotonic() + SILENCE_S
+            log.warning("catalogue.silent", key=key)
+            return last
+        return Known(asset if asset is not None and asset.state is State.READY else None)
+
+    async def _look_into(self, meta: ObjectMeta, name: str, asset: Asset | None) -> Mapping[str, Any]:
+        try:
+            with self._sources.admitted(meta):
+                async with self._sources.opened(meta) as source:
+                    seen = details(await self._renderer.inspect(source))
+        except (Unsupported, Corrupt, TooCostly, TooLarge) as refusal:
+            self._seen.set(name, refusal)
+            raise
+        self._seen.set(name, seen)
+        if asset is not None:
+            try:
+                await self._catalogue.describe(meta.key, meta.etag, seen)
+            except Unavailable:
+                log.warning("asset.not_described", key=meta.key)
+            self.forget(meta.key)
+        return seen
+
+
+def details(seen: Inspected) -> dict[str, Any]:
+    """What is kept of a look into a file, in the words of JSON."""
+    sizes = {"width": seen.width, "height": seen.height, "duration": seen.duration_s}
+    return {**seen.details, **sizes, "frames": seen.frames, "alpha": seen.alpha}
+
+
+def point_of(focal: str | None) -> list[float] | None:
+    """A focal point as JSON has it."""
+    return None if focal is None else [float(part) for part in focal.split("x")]
+
+
+def document(meta: ObjectMeta, known: Known, seen: Mapping[str, Any], *, private: bool) -> dict[str, Any]:
+    """What ``format=json`` answers; *private* adds what only the owner gets to see."""
+    colour = seen.get("colour")
+    told = {
+        "key": meta.key,
+        "contentType": meta.content_type,
+        "size": meta.size,
+        "etag": meta.etag,
+        **{name: seen.get(name) for name in ("width", "height", "duration", "frames", "alpha")},
+        **{name: seen.get(name) for name in ("orientation", "colourSpace", "profile", "bits")},
+        "colour": None if colour is None else f"#{colour}",
+        "thumbhash": seen.get("thumbhash"),
+        "blurhash": seen.get("blurhash"),
+        "focal": point_of(known.focal),
+        "exif": seen.get("exif", {}),
+    }
+    return {**told, "private": seen.get("private", {})} if private else told
