@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import pyvips
 
@@ -13,6 +14,8 @@ Step = Callable[[pyvips.Image], pyvips.Image]
 Colour = tuple[int, ...]
 """Red, green, blue, and for a colour that is not opaque its alpha"""
 WHITE: Colour = (255, 255, 255)
+KNOWN_PROFILES = 32
+MAX_KNOWN_PROFILE_BYTES = 4096
 CLEAR: Colour = (0, 0, 0, 0)
 
 
@@ -57,7 +60,7 @@ def _is_all_or_nothing(image: pyvips.Image) -> bool:
 def in_srgb(image: pyvips.Image) -> pyvips.Image:
     """The colours as sRGB, or grey, of 8 bits a channel; what the file's profile says is done to the pixels."""
     is_ink = image.interpretation == "cmyk"
-    if is_ink or image.get_typeof("icc-profile-data"):
+    if is_ink or (image.get_typeof("icc-profile-data") and not _is_in_srgb(image)):
         try:
             image = _by_profile(image, "cmyk" if is_ink else "srgb")
         except pyvips.Error:  # a profile that is broken or of another kind of picture: read as if there were none
@@ -66,6 +69,24 @@ def in_srgb(image: pyvips.Image) -> pyvips.Image:
             image = _by_profile(image, "cmyk") if is_ink else image
     is_grey = image.interpretation in ("b-w", "grey16")
     return image.colourspace("b-w" if is_grey else "srgb").cast("uchar")
+
+
+def _is_in_srgb(image: pyvips.Image) -> bool:
+    profile = bytes(image.get("icc-profile-data"))
+    return image.interpretation == "srgb" and len(profile) <= MAX_KNOWN_PROFILE_BYTES and _is_srgb(profile)
+
+
+@lru_cache(KNOWN_PROFILES)
+def _is_srgb(profile: bytes) -> bool:
+    # Whether a profile changes nothing, tried on 512 colours: most are one of a few sRGB, and each transform takes 5 ms to set up.
+    places = pyvips.Image.xyz(8, 64)
+    colours = (places[0] * 36).bandjoin([(places[1] % 8) * 36, (places[1] / 8).floor() * 36])
+    colours = colours.cast("uchar").copy(interpretation="srgb")
+    colours.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    try:
+        return bool((_by_profile(colours, "srgb").cast("short") - colours.cast("short")).abs().max() <= 1)
+    except pyvips.Error:
+        return False
 
 
 def _by_profile(image: pyvips.Image, otherwise: str) -> pyvips.Image:

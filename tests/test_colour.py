@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ def make(tmp_path: Path) -> Make:
     """The rendition of some bytes by a settled transform."""
 
     def made(data: bytes, transform: str) -> bytes:
-        path = tmp_path / "source"
+        path = tmp_path / hashlib.sha256(data).hexdigest()  # libvips remembers what it opened by its name
         path.write_bytes(data)
         return image.render(str(path), transform, Limits()).data
 
@@ -107,6 +108,15 @@ def test_colours_of_a_wider_space_become_those_of_srgb(make: Make, tmp_path: Pat
     rendition = pixels(make(data, "format=png"))
     assert not rendition.get_typeof("icc-profile-data")
     assert worst(rendition, patches()) < 1.5
+
+
+@pytest.mark.parametrize("kind", ["sRGB", "Display P3", "broken"])
+def test_a_profile_of_srgb_or_a_broken_one_changes_nothing_and_others_do(make: Make, kind: str) -> None:
+    profile = {"sRGB": built_in("srgb"), "Display P3": built_in("p3"), "broken": built_in("srgb")[:200] + bytes(200)}[kind]
+    tagged, bare = (found.webpsave_buffer(lossless=True, keep="icc") for found in (with_icc(patches(), profile), patches()))
+    found = [worst(pixels(make(tagged, "format=png")), pixels(make(bare, "format=png"))) for _ in range(2)]
+    assert found == ([0, 0] if kind != "Display P3" else [pytest.approx(found[0])] * 2)
+    assert (found[0] > 2) == (kind == "Display P3")
 
 
 @pytest.mark.parametrize("is_tagged", [True, False])
