@@ -2,7 +2,7 @@
 # PYTHON=... picks an interpreter, ARGS=... goes to media-proxy serve or to pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow check fmt clean
+.PHONY: help serve test test-slow bench-images bench-overload check fmt clean
 
 # The newest Python that runs here makes .venv ready for $(1); when it is ready already, this takes a moment.
 define ready
@@ -15,6 +15,8 @@ help:
 	@echo "make serve      start the media proxy on http://127.0.0.1:10020, with its data in ./media-data"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take longer"
+	@echo "make bench-images    measure what renditions cost, beside vipsthumbnail"
+	@echo "make bench-overload  measure what is left of the service under 16 times what it can do"
 	@echo "make check      lint, see that the code is formatted, check types"
 	@echo "make fmt        format the code, and mend what the linter can"
 	@echo "make clean      remove what was installed and cached; ./media-data stays"
@@ -30,6 +32,10 @@ test:
 test-slow:
 	$(call ready,test)
 	@exec .venv/bin/python -m pytest -m slow $(ARGS)
+
+bench-images bench-overload:
+	$(call ready,check)
+	@exec .venv/bin/python -m benchmarks.$(@:bench-%=%) $(ARGS)
 
 check:
 	$(call ready,check)
