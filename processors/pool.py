@@ -94,6 +94,11 @@ class Pool:
         return len(self._in_line) + self._budget.waiting
 
     @property
+    def places(self) -> int:
+        """How many jobs there may be at one time, in work and waiting."""
+        return self._count + self._queue_length
+
+    @property
     def is_idle(self) -> bool:
         """Whether there are workers and none has anything to do."""
         return bool(self._idle) and not self._running and not self.waiting

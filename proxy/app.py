@@ -132,7 +132,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
                 readable=(data / "media", data / "thumbnails", data / "watermarks", spool),
             )
         )
-        renderer = PoolRenderer(pool, spool, settings.render_workers + settings.render_queue)
+        renderer = PoolRenderer(pool, spool)
         fleeting = await stack.enter_async_context(
             BoundedBackend(data / "variants", settings.media_variants_bytes, evicted=metrics.evicted)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from processors.batch import Batch
-from processors.errors import MediaError
+from processors.errors import Busy, MediaError
 from processors.transform import Transform
 from proxy.errors import Unavailable
 from proxy.keys import Key
@@ -40,6 +40,8 @@ class Batches:
     async def _joined(self, meta: ObjectMeta, transform: Transform, *, in_background: bool) -> Rendered:
         batch = None if in_background else self._boarding.get((meta.key, meta.etag))
         if batch is None or not batch.has_room(transform):
+            if len(self._tasks) >= self._renderer.places:  # before a source is opened, or fetched from far away
+                raise Busy("too many wait already")
             batch = self._begun(meta, in_background=in_background)
         return await batch.join(transform)
 

@@ -317,6 +317,11 @@ class Renderer(Protocol):
     """Makes pictures of stored objects, in bounded time and memory. Raises Unsupported, Corrupt, TooCostly, Busy."""
 
     @property
+    def places(self) -> int:
+        """How many jobs there may be at one time, in work and waiting: more need not be begun."""
+        ...
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is in work and nobody waits."""
         ...

@@ -33,6 +33,7 @@ class Atelier:
 
     def __init__(self) -> None:
         self.is_idle = False
+        self.places = 4
         self.made: list[str] = []
 
     async def inspect(self, source: ObjectReader) -> Inspected:

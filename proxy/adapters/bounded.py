@@ -51,6 +51,7 @@ class BoundedBackend:
         self._blocks: OrderedDict[bytes | str, int] = OrderedDict()
         self._used = 0
         self._counting: asyncio.Task[None] | None = None
+        self._is_complete = False
 
     async def __aenter__(self) -> Self:
         """Take possession of the folder; raises StartError."""
@@ -66,8 +67,8 @@ class BoundedBackend:
 
     @property
     def is_counted(self) -> bool:
-        """Whether what the last process left is counted, and room is made from now on."""
-        return self._counting is not None and self._counting.done()
+        """Whether what the last process left is counted: from now on room is made, and all that is there is known."""
+        return self._counting is not None and self._counting.done() and self._is_complete
 
     @property
     def bytes(self) -> int:
@@ -82,7 +83,9 @@ class BoundedBackend:
         return await self._local.head(key)
 
     async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
-        """The object as it is now, which thereby was the one used last."""
+        """The object as it is now, which thereby was the one used last. What is not there costs no look at the disk."""
+        if self.is_counted and _packed(key) not in self._blocks:
+            raise NotFound("no object has this key")
         try:
             reader = await self._local.open(key, span)
         except NotFound:
@@ -151,6 +154,7 @@ class BoundedBackend:
                     self._blocks[packed] = blocks
                     self._blocks.move_to_end(packed, last=False)
                     self._used += blocks
+            self._is_complete = True
             await self._make_room()
         except MediaError as error:
             log.warning("variants.uncounted", reason=error.slug)

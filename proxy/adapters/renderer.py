@@ -25,14 +25,19 @@ UPLOAD_WAIT_S = 30.0
 class PoolRenderer:
     """Renders in the worker processes of *pool*. A source that is no file of this machine is written to *spool* first.
 
-    At most *spooled* sources lie there at a time: beyond them callers are told Busy, as they are where the pool's queue is full.
+    At most as many sources lie there at a time as *pool* has places: beyond them callers are told Busy.
     """
 
-    def __init__(self, pool: Pool, spool: Path, spooled: int) -> None:
+    def __init__(self, pool: Pool, spool: Path) -> None:
         self._pool = pool
         self._spool = spool
-        self._room = spooled
-        self._desk = spooled
+        self._room = pool.places
+        self._desk = pool.places
+
+    @property
+    def places(self) -> int:
+        """How many jobs there may be at one time, in work and waiting."""
+        return self._pool.places
 
     @property
     def is_idle(self) -> bool:
