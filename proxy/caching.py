@@ -73,7 +73,7 @@ def control(terms: Terms, version: Version, degraded: tuple[str, ...] = ()) -> s
     left_s = YEAR_S if terms.expires_s is None else max(0, terms.expires_s)
     if "format-pending" in degraded or "truncated" in degraded:
         return f"{scope}, max-age={min(PENDING_S, left_s)}"
-    if terms.names_version == version.original:
+    if version.is_named(terms.names_version):
         return f"{scope}, max-age={min(YEAR_S, left_s)}, immutable"
     if terms.private or terms.expires_s is not None:
         return f"{scope}, max-age={min(DAY_S, left_s)}"

@@ -15,6 +15,15 @@ _ETAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
 
 
+POINTED = "~"
+"""before the focal point in the name of a version; no store has it in its etags"""
+
+
+def version_name(etag: str, focal: str | None) -> str:
+    """What the ``v`` of an address says to mean this version of an object: its etag, and its focal point if it has one."""
+    return etag if focal is None else f"{etag}{POINTED}{focal}"
+
+
 @dataclass(frozen=True, slots=True)
 class ETag:
     """An entity tag; weak ones promise the same meaning, not the same bytes."""
@@ -30,13 +39,25 @@ class ETag:
 class Version:
     """What a condition is weighed against: the tag of the answer, when it changed, and the version of the *original*.
 
-    *is_pending*: what stands in for an answer that is being made.
+    *is_pending*: what stands in for an answer that is being made. *focal*: the stored focal point that the answer goes by,
+    ``XxY`` or empty where there is none; None where that makes no difference.
     """
 
     etag: ETag
     modified: datetime
     original: str
     is_pending: bool = False
+    focal: str | None = None
+
+    def is_named(self, name: str | None) -> bool:
+        """Whether *name*, the ``v`` of an address, means just this: the etag of the original, then its focal point if it has one.
+
+        Where the focal point makes no difference, the name may have whatever point.
+        """
+        if name is None:
+            return False
+        etag, _, point = name.partition(POINTED)
+        return etag == self.original and (self.focal is None or point == self.focal)
 
 
 class NotModified(Exception):

@@ -277,7 +277,8 @@ def _named(meta: ObjectMeta, transform: Transform, accept: str, focal: Focal | N
     # The name of a rendition is its digest; the same few are asked for again and again.
     settled = transform.settled(meta.content_type, accept, None if focal is None else focal.point)
     name = keys.variant(meta.key, meta.etag, settled.canonical, PIPELINE_REVISION)
-    return settled, name, Version(ETag(name[-32:], weak=True), meta.modified, meta.etag)
+    point = None if focal is None else focal.point or ""
+    return settled, name, Version(ETag(name[-32:], weak=True), meta.modified, meta.etag, focal=point)
 
 
 def _version(meta: ObjectMeta) -> Version:

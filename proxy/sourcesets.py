@@ -13,6 +13,7 @@ from processors.formats import Kind
 from processors.quantities import MAX_SIDE_PX
 from processors.transform import DATA_FORMATS
 from proxy import addresses, keys, ladder
+from proxy.conditions import version_name
 from proxy.errors import BadKey, BadRequest
 from proxy.keys import Key
 from proxy.ports import Asset
@@ -72,7 +73,7 @@ class SourceSets:
         return {width: self._address(asset, width, wish.format, ends) for width in sorted(widths)}
 
     def _address(self, asset: Asset, width: int, format: str, ends: int) -> str:
-        parameters = {"format": format, "v": asset.etag, "w": str(width)}
+        parameters = {"format": format, "v": version_name(asset.etag, asset.focal), "w": str(width)}
         if self._signatures is None:
             return f"{keys.PREFIX}{keys.encoded(asset.key)}?{urlencode(parameters)}"
         parameters |= {"exp": str(ends)} | ({"any": "w"} if width in ladder.WIDTHS else {})

@@ -68,6 +68,26 @@ def test_every_crop_keeps_the_point_and_renews_itself(server: RunningServer, cli
     assert (colour(again), again.headers["ETag"]) == ("green", before[CROP].headers["ETag"])
 
 
+def test_a_version_that_may_be_kept_for_ever_names_the_point(server: RunningServer, client: Client, key: str) -> None:
+    """Else a crop of before would stay in browsers for a year."""
+    first = client.get(f"/api/assets/{key}").json["version"]
+    second = patch(client, key, {"focal": [0.9, 0.5]}).json["version"]
+
+    def is_for_ever(query: str, version: str) -> bool:
+        answer = server.client().get(media(key, f"{query}&v={version}"))
+        return "immutable" in answer.headers["Cache-Control"]
+
+    assert first != second
+    assert not is_for_ever(CROP, first)
+    assert is_for_ever(CROP, second)
+    for version in (first, second):  # which does not crop, or not there
+        assert is_for_ever("w=20", version)
+        assert is_for_ever(f"{CROP}&g=left", version)
+    patch(client, key, {"focal": None})
+    assert is_for_ever(CROP, first)
+    assert not is_for_ever(CROP, second)
+
+
 def test_the_point_is_followed_through_what_is_cut_turned_and_mirrored_before(
     server: RunningServer, client: Client, key: str
 ) -> None:

@@ -156,6 +156,17 @@ def test_trim_takes_a_plain_border_away_before_anything_is_cut(studio: RunningSe
     assert show("trim=1", stored(studio, encoded(Image.new("RGB", (30, 20), RED)))).size == (30, 20)
 
 
+def test_the_border_of_a_large_picture_is_found_to_within_a_hundredth(
+    studio: RunningServer, show: Callable[..., Image.Image]
+) -> None:
+    large = Image.new("RGB", (2000, 1500), "white")
+    large.paste(quartered().resize((1600, 1000)), (100, 300))
+    for kind in ("PNG", "JPEG"):
+        width, height = show("trim=auto", stored(studio, encoded(large, kind))).size
+        assert abs(width - 1600) <= 20
+        assert abs(height - 1000) <= 20
+
+
 def test_gray_has_no_colour_and_keeps_brightness(show: Callable[[str], Image.Image]) -> None:
     picture = show("gray=1&format=png").convert("RGB")
     pixels = [picture.getpixel(place) for place in ((50, 25), (150, 25), (50, 75), (150, 75))]

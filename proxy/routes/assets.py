@@ -10,6 +10,7 @@ from aiohttp import web
 from proxy import keys
 from proxy.assets import Assets
 from proxy.auth import Action, Tokens, owns, require, require_right
+from proxy.conditions import version_name
 from proxy.descriptions import point_of
 from proxy.errors import BadRequest, NotFound
 from proxy.keys import Key
@@ -49,6 +50,7 @@ class Presenter:
             "size": asset.size,
             "sha256": asset.sha256,
             "etag": asset.etag,
+            "version": version_name(asset.etag, asset.focal),
             "width": asset.width,
             "height": asset.height,
             "duration": asset.duration_s,
