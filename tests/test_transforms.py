@@ -118,6 +118,30 @@ def test_a_rendition_of_a_turned_photo_is_upright_and_says_nothing_of_turning(st
         assert image.getexif().get(pictures.ORIENTATION_TAG, 1) == 1
 
 
+def test_a_large_picture_is_webp_at_once_and_avif_as_soon_as_that_was_made(studio: RunningServer) -> None:
+    path = media(studio.client("me").stored(pictures.jpeg(1800, 1200))["key"]) + "?format=auto"
+    first = studio.client().get(path, {"Accept": BROWSER})
+    assert shape(first) == ("WEBP", 1800, 1200)
+    assert (first.headers["X-Media-Degraded"], first.headers["Cache-Control"]) == ("format-pending", "public, max-age=60")
+    answers: list[Answer] = []
+
+    def is_avif() -> bool:
+        answers.append(studio.client().get(path, {"Accept": BROWSER, "If-None-Match": first.headers["ETag"]}))
+        return answers[-1].status == 200
+
+    assert until(is_avif, 20)
+    assert shape(answers[-1]) == ("AVIF", 1800, 1200)
+    assert ("X-Media-Degraded" in answers[-1].headers, answers[-1].headers["Cache-Control"]) == (False, FRESH)
+    assert answers[-1].headers["ETag"] != first.headers["ETag"]
+    for waiting in answers[:-1]:
+        assert (waiting.status, waiting.headers["Cache-Control"]) == (304, "public, max-age=60")
+    studio.settle()
+    studio.restart()
+    again = studio.client().get(path, {"Accept": BROWSER})
+    assert (shape(again)[0], again.headers["ETag"]) == ("AVIF", answers[-1].headers["ETag"])
+    assert renders(studio) == 0
+
+
 def test_an_animation_stays_one(studio: RunningServer) -> None:
     path = media(studio.client("me").stored(pictures.gif(80, 60, frames=4))["key"])
     for query in ("w=40", "w=40&format=webp"):
