@@ -2,7 +2,7 @@
 # PYTHON=... picks an interpreter, ARGS=... goes to media-proxy serve or to pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow bench-images bench-overload check fmt clean
+.PHONY: help serve test test-slow bench-images bench-overload bench-codecs check fmt clean
 
 # The newest Python that runs here makes .venv ready for $(1); when it is ready already, this takes a moment.
 define ready
@@ -17,6 +17,7 @@ help:
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make bench-images    measure what renditions cost, beside vipsthumbnail"
 	@echo "make bench-overload  measure what is left of the service under 16 times what it can do"
+	@echo "make bench-codecs    measure the codecs: CPU time and bytes at equal quality"
 	@echo "make check      lint, see that the code is formatted, check types"
 	@echo "make fmt        format the code, and mend what the linter can"
 	@echo "make clean      remove what was installed and cached; ./media-data stays"
@@ -47,6 +48,10 @@ fmt:
 	$(call ready,check)
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+bench-codecs:
+	$(call ready,bench)
+	@exec .venv/bin/python -m benchmarks.codecs $(ARGS)
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/screenshots

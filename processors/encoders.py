@@ -1,6 +1,6 @@
 """Pictures on their way out: quality and effort per codec, and the metadata that may leave. Workers only.
 
-Quality is on the JPEG scale and mapped per codec. Effort is measured, not guessed: see `_options`.
+Quality is on the JPEG scale and mapped per codec. Both mapping and effort are measured, by `make bench-codecs`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from processors.transform import DEFAULT_QUALITY
 
 INLINE_AVIF_PIXELS = 2_000_000
 """the largest AVIF that is made while somebody waits and would take WebP too"""
-AUTOMATIC_QUALITY, SAVING_QUALITY = 76, 60
+PHOTO, SOFT, SHARP = (76, 60), (62, 45), (84, 70)
+"""what ``q=auto`` asks of photos, of soft shapes, and of text and charts; and of each where bytes are to be saved"""
+FLAT, EDGES = 0.5, 0.02
+"""the share of pixels like their neighbour from which a picture is a drawing, and of hard steps from which that is text"""
+EDGE_STEP = 64
+LOOK_PIXELS = 100_000
 MAX_TRIES = 4
 NEAR = 0.92
 """of the bytes that are allowed: near enough to stop the search"""
@@ -34,14 +39,17 @@ BLOCKS = ("exif-data", "xmp-data", "iptc-data")
 LATER_AVIF_PIXELS = 16_000_000
 """the largest AVIF that is made at all where WebP would do: some seconds of a worker that has nothing else to do"""
 SMALL_PIXELS = 500_000
-LARGE_PIXELS = 4_000_000
 
 _FORMAT_OF = {name: FORMATS["jpeg" if name == "jpg" else name] for name in ("jpg", "png", "webp", "avif", "gif")}
 _SAVERS = {
     **{"jpg": "jpegsave_buffer", "png": "pngsave_buffer", "webp": "webpsave_buffer"},
     **{"avif": "heifsave_buffer", "gif": "gifsave_buffer"},
 }
-_QUALITIES = {"jpg": ((1, 1), (100, 100)), "webp": ((1, 1), (80, 79), (100, 100)), "avif": ((1, 10), (80, 63), (100, 90))}
+_QUALITIES = {  # of equal SSIMULACRA2: `make bench-codecs ARGS=qualities` makes what is between the ends
+    "jpg": ((1, 1), (100, 100)),
+    "webp": ((1, 1), (40, 44), (50, 55), (60, 66), (70, 77), (80, 83), (90, 95), (100, 100)),
+    "avif": ((1, 10), (40, 48), (50, 52), (60, 55), (70, 60), (80, 67), (90, 87), (100, 97)),
+}
 _FEWER_COLOURS: dict[str, tuple[dict[str, Any], ...]] = {
     "png": tuple({"palette": True, "bitdepth": bits} for bits in (8, 4, 2)),
     "gif": tuple({"bitdepth": bits} for bits in (6, 4, 2)),
@@ -66,7 +74,7 @@ class Output:
     def memory_bytes(self) -> int:
         """What encoding one frame holds at its peak, measured."""
         fixed, per_pixel = _MEMORY["webp-alpha" if self.name == "webp" and self.alpha else self.name]
-        if self.name == "jpg" and self.pixels > LARGE_PIXELS:
+        if self.name == "jpg" and self.pixels > SMALL_PIXELS:
             per_pixel = 0.6
         return round(fixed + per_pixel * self.pixels)
 
@@ -111,7 +119,8 @@ class Output:
         keep = ":".join(name.removesuffix("-data") for name in (*BLOCKS, gain_maps.DATA) if image.get_typeof(name))
         if self.name == "gif" and image.get_typeof(PALETTE) and not options:
             options = {"reuse": True}
-        data: bytes = getattr(image, _SAVERS[self.name])(keep=keep or "none", **{**_options(self.name, self.pixels), **options})
+        options = {**_options(self.name, self.pixels, animated=bool(image.get_typeof("delay"))), **options}
+        data: bytes = getattr(image, _SAVERS[self.name])(keep=keep or "none", **options)
         return data
 
 
@@ -125,27 +134,19 @@ def _guessed(sizes: Mapping[int, int], max_bytes: int) -> int:
     return round(near + (wanted - math.log(size)) / slope)
 
 
-def _options(name: str, pixels: int) -> dict[str, Any]:
-    """How much a codec tries, for CPU time of libvips 8.18.7 on one photo, at 400 (0.1 MP) and 1280 pixels (1.1 MP) of width:
-
-    JPEG plain 1, 5 ms; optimised 2, 15 ms, 1 % smaller; trellis 10, 66 ms, 9 % smaller and 0.7 dB worse.
-    WebP effort 2 7, 52 ms; effort 4 14, 107 ms, 4 % smaller and 0.5 dB better.
-    AVIF effort 0 13, 75 ms; effort 1 36, 228 ms, 4 % smaller; effort 2 52, 389 ms, no smaller; effort 4 464, 3023 ms.
-    PNG level 3, 6 and 9 7, 7, 10 ms and 59, 61, 86 ms, 4 % smaller at 9.
-    GIF effort 1 64, 536 ms; effort 7 282, 1755 ms. An animation that keeps the one palette of its source takes half of that, is
-    5 to 20 % smaller, and nearer to it. Where frames have palettes of their own, one that is kept longer (interpalette_maxerror
-    30 for 3) saves 12 % of a pan over a photo and doubles its error (ΔE 2.2 to 4.5).
-    """
+def _options(name: str, pixels: int, *, animated: bool) -> dict[str, Any]:
+    # How much a codec tries. What each try costs and brings at equal quality stands in docs/benchmarks.md.
     is_small = pixels <= SMALL_PIXELS
     match name:
         case "jpg":
-            return {"optimize_coding": pixels <= LARGE_PIXELS}
+            return {"optimize_coding": is_small}
         case "webp":
             return {"effort": 4 if is_small else 2}
         case "avif":
             return {"compression": "av1", "effort": 1 if is_small else 0, "bitdepth": 8}
         case "gif":
-            return {"effort": 1}
+            # Noise that hides steps of colour in a still picture flickers in motion, and costs a quarter of the time.
+            return {"effort": 1, "dither": 0.0 if animated else 1.0}
         case _:
             return {"compression": 6}
 
@@ -199,9 +200,18 @@ def stripped(image: pyvips.Image, metadata: Metadata, policy: str | None = None)
     return bare
 
 
-def automatic_quality(image: pyvips.Image, format_name: str, *, saving: bool) -> int:
-    """The quality that ``q=auto`` stands for; *saving* is for who asked for fewer bytes."""
-    return SAVING_QUALITY if saving else AUTOMATIC_QUALITY
+def automatic_quality(image: pyvips.Image, *, saving: bool) -> int:
+    """The quality that ``q=auto`` stands for: near 75 of SSIMULACRA2, and near 65 with *saving*. *image* is in memory.
+
+    Photos differ little in what they need for that, drawings much (docs/benchmarks.md), so a look at neighbours tells enough.
+    """
+    if image.width < 2:
+        return PHOTO[saving]
+    rows = image[0 if image.bands < 3 else 1].subsample(1, min(image.height, 1 + image.width * image.height // LOOK_PIXELS))
+    step = (rows.crop(1, 0, rows.width - 1, rows.height) - rows.crop(0, 0, rows.width - 1, rows.height)).abs()
+    if (step == 0).avg() < FLAT * 255:
+        return PHOTO[saving]
+    return (SHARP if (step > EDGE_STEP).avg() > EDGES * 255 else SOFT)[saving]
 
 
 def _on_scale(quality: int, points: tuple[tuple[int, int], ...]) -> int:

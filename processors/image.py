@@ -320,7 +320,7 @@ def _encoded(image: pyvips.Image, job: Job) -> Rendered:
     image = encoders.stripped(image, job.source.metadata, transform.meta)
     if transform.automatic is not None:
         image = image.copy_memory()  # which is looked at before it is encoded
-        quality = encoders.automatic_quality(image, output.name, saving=transform.automatic == SAVING)
+        quality = encoders.automatic_quality(image, saving=transform.automatic == SAVING)
         output = replace(output, quality=quality)
     if transform.max_bytes is None:
         data = output.encode(image)
@@ -380,13 +380,15 @@ def _filtering(job: Job) -> tuple[Step, ...]:
 
 def _all(job: Job) -> pyvips.Image:
     # Each frame by itself and in order: filters do not reach into the next frame, and the file is read from top to bottom.
-    row = _scaling(job) + _placing(job) + _filtering(job)
+    row = (steps.held, *_scaling(job), *_placing(job), *_filtering(job))
     pages, delays = [], []
     for page, delay_ms in job.source.pages(_shrink(job), job.frames):
         for step in row:
             page = step(page)  # noqa: PLW2901
         pages.append(page.copy_memory())
         delays.append(delay_ms)
+    if any(page.hasalpha() for page in pages):
+        pages = [page if page.hasalpha() else page.addalpha() for page in pages]
     joined = pyvips.Image.arrayjoin(pages, across=1).copy()
     joined.set_type(pyvips.GValue.gint_type, "page-height", job.plan.frame[1])
     joined.set_type(pyvips.GValue.array_int_type, "delay", delays)

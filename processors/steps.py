@@ -19,6 +19,13 @@ MAX_KNOWN_PROFILE_BYTES = 4096
 CLEAR: Colour = (0, 0, 0, 0)
 
 
+def held(image: pyvips.Image) -> pyvips.Image:
+    """The picture in memory, and without its alpha where nothing of it is seen through: that halves the cost of a resize."""
+    image = image.copy_memory()
+    opaque = 65535 if image.format == "ushort" else 255
+    return image[:-1] if image.hasalpha() and image[-1].min() == opaque else image
+
+
 def part(area: Area, of: Size) -> Step:
     """Cut *area* out of a picture that is *of* that size; it may have been loaded at a part of it."""
 

@@ -13,7 +13,7 @@ from processors.formats import FORMATS, Format, Kind, by_mime
 from processors.grammar import ASIDE, CACHED, CACHED_CHARS, Query
 from processors.quantities import MAX_SIDE_PX, refuse
 
-PIPELINE_REVISION = 5
+PIPELINE_REVISION = 6
 """Raised whenever the same transform of the same source gives other pixels: every kept rendition then gets a new name."""
 
 DEFAULT_QUALITY = 80

@@ -1,4 +1,4 @@
-"""Make ``.venv`` ready for a target of the Makefile: ``python3 scripts/install.py serve|test|check``.
+"""Make ``.venv`` ready for a target of the Makefile: ``python3 scripts/install.py serve|test|check|bench``.
 
 Standard library only: it runs before anything is installed. What is ready is left alone; what an earlier run left half
 done is made anew. No step changes the machine, save one: the tests drive a real browser and a real nginx, and where these
@@ -29,7 +29,12 @@ STAMP = VENV / ".ready"
 UNFINISHED = VENV / ".unfinished"
 """There while we install, so that a kill at any moment is seen by the next run."""
 
-EXTRAS = {"serve": frozenset[str](), "test": frozenset({"test"}), "check": frozenset({"test", "dev"})}
+EXTRAS = {
+    "serve": frozenset[str](),
+    "test": frozenset({"test"}),
+    "check": frozenset({"test", "dev"}),
+    "bench": frozenset({"bench"}),
+}
 BROWSERS = (
     *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
