@@ -59,7 +59,8 @@ def miniature(image: pyvips.Image, turn: int) -> Miniature:
 
 def _bits(image: pyvips.Image) -> int:
     name = "bits-per-sample"
-    return int(image.get(name)) if image.get_typeof(name) else _BITS.get(image.format, 8)
+    told = int(image.get(name)) if image.get_typeof(name) else 0
+    return told if told > _BITS["uchar"] else _BITS.get(image.format, 8)  # fewer are those of a palette's indexes
 
 
 def _profile(image: pyvips.Image) -> str | None:

@@ -16,7 +16,7 @@ import pyvips
 from processors import costs, decoders, description, encoders, steps
 from processors.decoders import translated
 from processors.encoders import Output
-from processors.errors import TooCostly, Unsupported
+from processors.errors import Corrupt, TooCostly, Unsupported
 from processors.formats import Format, Kind
 from processors.geometry import Area, Plan, as_seen, planned, unturned
 from processors.metadata import NOTHING
@@ -129,7 +129,7 @@ def _inspecting_film(path: str, format: Format, limits: Limits) -> Work[Inspecte
         with translated():
             turned = video.turn(path, format) >= 5
             if film.width is not None:
-                with suppress(Unsupported):  # it is in a codec that is not decoded here
+                with suppress(Unsupported, Corrupt):  # in a codec that is not decoded here, or damaged behind its beginning
                     still = video.still(path, format)
                     details = description.described(still.image, still.turn, NOTHING)
         width, height = (film.height, film.width) if turned else (film.width, film.height)

@@ -101,9 +101,9 @@ def _widths(given: Any) -> tuple[int, ...]:
 
 def _format(given: Any) -> str:
     try:
-        name = grammar.read(f"format={given}").get("format") or ""
+        name = grammar.read(f"format={given}").get("format") or "" if isinstance(given, str) and given.isalnum() else ""
     except BadParameter:
         name = ""
-    if not isinstance(given, str) or name in DATA_FORMATS | {""}:
+    if name in DATA_FORMATS | {""}:
         raise BadRequest("format is one of a picture, or auto", param="format")
     return name

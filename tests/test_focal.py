@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests import pictures
 from tests.kit.client import Answer, Client, media
 from tests.kit.server import RunningServer
 
@@ -142,3 +143,10 @@ def test_anything_else_is_refused_and_changes_nothing(client: Client, key: str, 
 
 def test_another_type_of_body_is_refused(client: Client, key: str) -> None:
     assert patch(client, key, {"focal": [0, 0]}, "text/plain").status == 415
+
+
+def test_a_change_of_another_version_is_412(client: Client) -> None:
+    record = client.stored(pictures.png(8, 8))
+    for etag, status in (('"another"', 412), (f'"{record["etag"]}"', 200)):
+        headers = {"Content-Type": "application/json", "If-Match": etag}
+        assert client.request("PATCH", f"/api/assets/{record['key']}", headers, b'{"focal": [1, 0]}').status == status

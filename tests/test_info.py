@@ -160,7 +160,9 @@ def test_only_the_owner_is_told_where_a_picture_was_taken(server: RunningServer)
     assert "LensSerialNumber" not in stranger.text
     for other in (server.client("somebody"), server.client("me", scope="media:write")):
         assert "private" not in other.get(f"{path}?format=json").json
+    assert stranger.headers["Vary"] == "Authorization"
     owner = server.client("me").get(f"{path}?format=json")
+    assert owner.headers["Vary"] == "Authorization"
     assert owner.json["private"]["GPSLatitude"] == [52.0, 31.0, 12.0]
     assert owner.json["private"]["BodySerialNumber"] == pictures.CANARY
     assert owner.headers["Cache-Control"] == "private, no-store"
@@ -209,3 +211,8 @@ def test_records_and_uploads_carry_the_placeholders(client: Client) -> None:
     assert len(record["blurhash"]) > 6
     assert b64decode(record["thumbhash"])
     assert client.get(f"/api/assets/{record['key']}").json["colour"] == record["colour"]
+
+
+def test_the_bits_of_a_palette_are_those_of_its_colours(server: RunningServer, uploaded: Callable[[bytes], str]) -> None:
+    one_bit = b"GIF89a\1\0\1\0\x80\0\0\xff\0\0\0\0\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
+    assert server.client().get(f"{uploaded(one_bit)}?format=json").json["bits"] == 8

@@ -96,6 +96,7 @@ def test_nobody_is_told_of_what_belongs_to_another(server: RunningServer, client
         ({"keys": ["a/b"], "widths": [True]}, "widths"),
         ({"keys": ["a/b"], "format": "json"}, "format"),
         ({"keys": ["a/b"], "format": 1}, "format"),
+        ({"keys": ["a/b"], "format": "webp&w=1"}, "format"),
         ({"keys": ["a/b"], "expires": 0}, "expires"),
         ({"keys": ["a/b"], "other": 0}, "other"),
     ],

@@ -7,10 +7,10 @@ from typing import Any
 
 from aiohttp import web
 
-from proxy import keys
+from proxy import keys, responses
 from proxy.assets import Assets
 from proxy.auth import Action, Tokens, owns, require, require_right
-from proxy.conditions import version_name
+from proxy.conditions import ETag, Version, Wanted, version_name
 from proxy.descriptions import point_of
 from proxy.errors import BadRequest, NotFound
 from proxy.keys import Key
@@ -102,6 +102,8 @@ class AssetRoutes:
         changes = await json_body(request, self._idle_s)
         if changes.keys() != {"focal"}:
             raise BadRequest("only focal can be changed here", param=min(changes.keys() - {"focal"}, default="focal")[:32])
+        asset = await self._assets.get(key)
+        Wanted(match=responses.wanted(request).match).check(Version(ETag(asset.etag), asset.created, asset.etag))
         return private_json(self._presenter.document(await self._assets.focus(key, _point(changes["focal"]))))
 
     async def query(self, request: web.Request) -> web.StreamResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiohttp import web
@@ -67,12 +67,14 @@ class MediaRoutes:
         terms = request[TERMS] = admission.terms
         if "explain" in admission.said:
             return await self._explanation(request, key, admission)
+        if admission.transform.format == "json":  # of which the owner gets more
+            terms = request[TERMS] = replace(terms, vary=(*terms.vary, "Authorization"))
         wanted = responses.wanted(request)
         try:
             if admission.transform.is_identity:
                 return await self._original(request, key, wanted, terms)
             if admission.transform.is_data:
-                return await self._description(request, key, wanted, admission)
+                return await self._description(request, key, wanted, admission.transform.format, terms)
             accept = request.headers.get("Accept", "")
             opened = await self._delivery.rendition(key, admission.transform, accept, wanted, lasting=admission.lasting)
         except NotModified as same:
@@ -91,14 +93,15 @@ class MediaRoutes:
         source = await self._delivery.meta(key)
         return private_json(explained(admission, self._gate.reads, self._gate.transforms, source, plan))
 
-    async def _description(self, request: web.Request, key: Key, wanted: Wanted, admission: Admission) -> web.StreamResponse:
+    async def _description(
+        self, request: web.Request, key: Key, wanted: Wanted, name: str | None, terms: Terms
+    ) -> web.StreamResponse:
         meta = await self._delivery.meta(key)
         known = await self._descriptions.known(key)
         seen = await self._descriptions.details(meta)
-        name = admission.transform.format
         principal = self._gate.tokens.bearer(request.headers.getall("Authorization", [])) if name == "json" else None
         if owns(principal, Action.READ, key):
-            return private_json(descriptions.document(meta, known, seen, private=True))
+            return private_json(descriptions.document(meta, known, seen, private=True), headers=caching.selecting(terms))
         if name == "json":
             body = json.dumps(descriptions.document(meta, known, seen, private=False)).encode()
         elif seen.get(name or "") is None:
@@ -108,7 +111,7 @@ class MediaRoutes:
         digest = hashlib.sha256(body).hexdigest()[:32]
         version = Version(ETag(digest, weak=True), meta.modified, meta.etag)
         wanted.check(version)
-        headers = responses.version_headers(key, version, admission.terms)
+        headers = responses.version_headers(key, version, terms)
         headers["Content-Type"] = "application/json" if name == "json" else "text/plain; charset=utf-8"
         headers["Content-Security-Policy"] = responses.SANDBOX
         return web.Response(body=body, headers=headers)
