@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from processors.errors import MediaError
+from processors.errors import Busy, MediaError
 from proxy.cache import FreshCache
+from proxy.errors import Unavailable
 
 LOOK_S = 0.25
 GIVEN_UP_S = 600.0
@@ -19,8 +20,8 @@ log = structlog.get_logger(__name__)
 
 
 class Later:
-    """At most *limit* pieces of work, in the order of asking. Each begins when *is_idle* says so; one that fails is not taken
-    again for ten minutes. More than the limit are not taken: whoever asks next offers them again.
+    """At most *limit* pieces of work, in the order of asking. Each begins when *is_idle* says so; one that cannot be done is not
+    taken again for ten minutes. More than the limit are not taken: whoever asks next offers them again.
     """
 
     def __init__(self, is_idle: Callable[[], bool], limit: int = 64) -> None:
@@ -56,6 +57,8 @@ class Later:
             name, work = next(iter(self._queue.items()))
             try:
                 await work()
+            except (Busy, Unavailable):
+                pass  # for want of room, or of the source: whoever asks next offers it again
             except MediaError as error:
                 log.info("later.given_up", reason=error.slug)
                 self._given_up.set(name, True)

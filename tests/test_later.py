@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from processors.batch import Batch
+from processors.errors import Busy, MediaError, TooCostly
 from processors.formats import Kind
 from processors.transform import Transform
 from processors.values import Inspected, Rendered
@@ -35,11 +36,14 @@ class Atelier:
         self.is_idle = False
         self.places = 4
         self.made: list[str] = []
+        self.refusal: MediaError | None = None
 
     async def inspect(self, source: ObjectReader) -> Inspected:
         return Inspected("jpeg", 4000, 3000)
 
     async def render(self, source: ObjectReader, batch: Batch) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         for text in batch.take():
             self.made.append(text)
             if "format=avif" in text:
@@ -88,6 +92,18 @@ async def test_the_stand_in_gives_way_to_the_better_one_when_nobody_waits(delive
     assert (second.reader.data, second.reader.meta.content_type, second.degraded) == (b"an avif", "image/avif", ())
     assert not second.version.is_pending
     assert len(atelier.made) == 2
+
+
+async def test_for_want_of_room_it_is_tried_again_and_for_a_refusal_it_is_not(delivery: Delivery, atelier: Atelier) -> None:
+    await asked(delivery)
+    atelier.is_idle, atelier.refusal = True, Busy()
+    await eventually(lambda: delivery.later == 0)
+    atelier.refusal = TooCostly()
+    assert (await asked(delivery)).version.is_pending
+    assert delivery.later == 1
+    await eventually(lambda: delivery.later == 0)
+    assert (await asked(delivery)).version.is_pending
+    assert delivery.later == 0
 
 
 async def test_who_holds_the_stand_in_hears_that_it_is_one(delivery: Delivery) -> None:
