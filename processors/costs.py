@@ -48,7 +48,9 @@ COSTS: Mapping[str, Cost] = {
     "tiff": Cost(0),
     "bmp": Cost(10),
     "ico": Cost(10),
-    "svg": Cost(12),
+    "svg": Cost(0, 4),
+    "svg-layers": Cost(0, 12),  # of groups that are drawn apart
+    "svg-filters": Cost(0, 32),
     "film": Cost(40, kept=3),
 }
 

@@ -31,6 +31,7 @@ MAX_LENGTH_CHARS = 64
 CSS_DPI = 96
 DPI_SCALE = 72 / 96  # libvips takes a pixel for 1/72 of an inch, and the picture grows by as much as the inch
 SHRINKS = (32, 16, 8, 4, 2)
+_LAYERS = re.compile(r"<mask|<pattern|<clipPath|opacity|mix-blend|isolation")
 _UNITS_PX = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0, "em": 16.0, "ex": 8.0}
 _LENGTH = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*([a-z]*)\s*")
 
@@ -74,7 +75,9 @@ class _Canvas:
             factor = max(1.0, min(most, max(box_width / width, box_height / height)))
             return self.source(max(1, round(width * factor)), max(1, round(height * factor)))
 
-        cost = Cost(COSTS["svg"].stored + self.held_bytes / (width * height))
+        inside = self.drawing.inside
+        name = "svg-filters" if "<filter" in inside else "svg-layers" if _LAYERS.search(inside) else "svg"
+        cost = Cost(self.held_bytes / (width * height), COSTS[name].loaded)
         return Source(
             self.format, width, height, load, alpha=True, cost=cost, pixel_bytes=4, shrinks=SHRINKS, grow=grow
         )  # fmt: skip
