@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,12 +11,13 @@ from PIL import ExifTags, Image
 
 MAX_TEXT = 200
 MAX_NUMBERS = 16
-MAX_ENTRIES = 64
+MAX_BYTES = 8192
+"""of each part as JSON: what a worker says of a picture has room for both"""
 PUBLIC = frozenset(
     (
         *("Make", "Model", "LensMake", "LensModel", "Software", "DateTime", "DateTimeOriginal", "OffsetTimeOriginal"),
         *("ExposureTime", "FNumber", "ISOSpeedRatings", "FocalLength", "FocalLengthIn35mmFilm", "ExposureBiasValue", "Flash"),
-        *("ExposureProgram", "MeteringMode", "WhiteBalance", "Artist", "Copyright", "ImageDescription"),
+        *("ExposureProgram", "MeteringMode", "WhiteBalance", "Artist", "Copyright"),
     )
 )
 """Names of Exif 2.32 that tell of the picture and its rights, and not of a person, a place or a single device."""
@@ -51,7 +53,18 @@ def told(block: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
     public = {name: value for name, value in found.items() if name in PUBLIC}
     private = {name: value for name, value in found.items() if name not in PUBLIC and name != "Orientation"}
-    return public, dict(list((private | place).items())[:MAX_ENTRIES])
+    return _bounded(public), _bounded(place | private)
+
+
+def _bounded(told: Mapping[str, Any]) -> dict[str, Any]:
+    # As much as there is room for: a letter that is not ASCII takes six bytes.
+    kept, room = {}, MAX_BYTES
+    for name, value in told.items():
+        room -= len(json.dumps({name: value}))
+        if room < 0:
+            break
+        kept[name] = value
+    return kept
 
 
 def _named(tags: Mapping[int, Any], names: Mapping[int, str]) -> Iterable[tuple[str, Any]]:

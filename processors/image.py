@@ -130,7 +130,7 @@ def _inspecting_film(path: str, format: Format, limits: Limits) -> Work[Inspecte
             turned = video.turn(path, format) >= 5
             if film.width is not None:
                 with suppress(Unsupported, Corrupt):  # in a codec that is not decoded here, or damaged behind its beginning
-                    still = video.still(path, format)
+                    still = video.still(path, format, searches=False)
                     details = description.described(still.image, still.turn, NOTHING)
         width, height = (film.height, film.width) if turned else (film.width, film.height)
         return Inspected(format.name, width, height, 1, False, film.duration_s, estimate, details)

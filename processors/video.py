@@ -89,17 +89,18 @@ def turn(path: str, format: Format) -> int:
         return _turn(frame) if isinstance(frame, VideoFrame) else 1
 
 
-def still(path: str, format: Format, time: str | None = None) -> Still:
+def still(path: str, format: Format, time: str | None = None, *, searches: bool = True) -> Still:
     """A frame of the film: what is seen at *time*, or without it the one of a few that shows most; raises Corrupt, Unsupported.
 
-    *time* is in seconds, or with ``%`` a part of the length; beyond the end it is the last frame.
+    *time* is in seconds, or with ``%`` a part of the length; beyond the end it is the last frame. Unless it *searches*, no more
+    than the few key frames are looked at, however dark they are.
     """
     with _opened(path, format) as container:
         stream = _pictures(container, format)
         if stream is None or not _is_decoded(stream):
             raise Unsupported("there is no picture in this film that is decoded here")
         stream.codec_context.thread_count = 1
-        frame = _best(container, stream) if time is None else _seen(container, stream, time)
+        frame = _best(container, stream, searches=searches) if time is None else _seen(container, stream, time)
         image = _image(frame.reformat(format="rgb24"), 3).copy(interpretation="srgb")
         return Still(image.resize(_aspect(stream), vscale=1) if _aspect(stream) != 1 else image, _turn(frame))
 
@@ -163,7 +164,7 @@ def _seen(container: InputContainer, stream: VideoStream, time: str) -> VideoFra
     return seen
 
 
-def _best(container: InputContainer, stream: VideoStream) -> VideoFrame:
+def _best(container: InputContainer, stream: VideoStream, *, searches: bool) -> VideoFrame:
     candidates: dict[int | None, tuple[float, VideoFrame]] = {}
     for place in PLACES if container.duration else ():
         try:
@@ -174,11 +175,11 @@ def _best(container: InputContainer, stream: VideoStream) -> VideoFrame:
         if frame.pts not in candidates:
             candidates[frame.pts] = _spread(frame), frame
     best = max(candidates.values(), key=itemgetter(0), default=None)
-    if best is not None and best[0] >= SEEN:
+    if best is not None and (best[0] >= SEEN or not searches):
         return best[1]
     # One key frame, or black ones: on from the beginning until something is seen.
     container.seek(container.start_time or 0)
-    for frame in islice(container.decode(stream), MAX_SEARCHED_FRAMES):
+    for frame in islice(container.decode(stream), MAX_SEARCHED_FRAMES if searches else 1):
         spread = _spread(frame)
         if best is None or spread > best[0]:
             best = spread, frame

@@ -71,13 +71,13 @@ class Descriptions:
         self._known.delete(key)
 
     async def details(self, meta: ObjectMeta) -> Mapping[str, Any]:
-        """What the renderer says of the version *meta*, seen once and kept.
+        """What the renderer says of the version *meta*, seen once and kept; nothing of a document.
 
         Raises Unsupported, Corrupt, TooCostly, TooLarge, Busy, Unavailable.
         """
         format = formats.by_mime(meta.content_type)
         if format is None or format.kind is Kind.DOCUMENT:
-            raise Unsupported("nothing can be said of what is in a file of this type")
+            return {}
         asset = (await self.known(meta.key)).asset
         if asset is not None and asset.etag == meta.etag and asset.details is not None:
             return asset.details

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sqlite3
 from base64 import b64decode
 from collections.abc import Callable
@@ -168,9 +169,26 @@ def test_only_the_owner_is_told_where_a_picture_was_taken(server: RunningServer)
     assert owner.headers["Cache-Control"] == "private, no-store"
 
 
+def test_a_camera_that_talks_much_is_heard_as_far_as_there_is_room(server: RunningServer) -> None:
+    tags = Image.Exif()
+    tags[pictures.COPYRIGHT_TAG] = "me"
+    for tag in (0x010D, 0x010F, 0x0110, 0x0131, 0x013C):
+        tags[tag] = "\xfe" * 199
+    for tag in (0x9290, 0x9291, 0x9292, 0xA420, 0xA430, 0xA431, 0xA433, 0xA434, 0xA435):
+        tags.get_ifd(pictures.EXIF_TAG)[tag] = "\xfe" * 199
+    for tag in (1, 3, 9, 10, 12, 14, 16, 18, 19, 21, 23, 25):
+        tags.get_ifd(pictures.GPS_TAG)[tag] = "\xfe" * 199
+    path = media(server.client("me").stored(pictures.jpeg(64, 48, exif=tags.tobytes()))["key"])
+    answer = server.client("me").get(f"{path}?format=json")
+    assert (answer.status, answer.json["exif"]["Copyright"]) == (200, "me")
+    assert 1000 < len(json.dumps(answer.json["private"])) <= 9000
+
+
 def test_what_has_no_picture_or_more_parameters_is_refused(server: RunningServer, uploaded: Callable[[bytes], str]) -> None:
     stranger = server.client()
-    assert stranger.get(f"{uploaded(pictures.pdf())}?format=json").status == 415
+    document = stranger.get(f"{uploaded(pictures.pdf())}?format=json").json
+    assert (document["contentType"], document["width"], document["exif"]) == ("application/pdf", None, {})
+    assert stranger.get(f"{uploaded(pictures.pdf())}?format=thumbhash").status == 415
     assert stranger.get(f"{uploaded(pictures.mp3())}?format=blurhash").status == 415
     refused = stranger.get(f"{uploaded(pictures.png(8, 8))}?format=thumbhash&w=10")
     assert (refused.status, refused.json["param"]) == (400, "w")
