@@ -31,8 +31,10 @@ def settings(store: ObjectStore) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def far(store: ObjectStore, settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A service whose home is *store*."""
-    with RunningServer(tmp_path_factory.mktemp("far"), settings) as running:
+    """A service whose home is *store*, with a preset whose renditions are kept there."""
+    presets = tmp_path_factory.mktemp("presets") / "presets.toml"
+    presets.write_text('[thumb]\nquery = "w=50"\nstore = true\n')
+    with RunningServer(tmp_path_factory.mktemp("far"), {**settings, "MEDIA_PRESETS": str(presets)}) as running:
         yield running
 
 
@@ -61,7 +63,7 @@ def test_objects_and_renditions_lie_in_their_buckets_and_leave_them_together(
     assert client.get(path, {"Range": f"bytes={len(photo)}-"}).headers["Content-Range"] == f"bytes */{len(photo)}"
     assert client.get(path, {"If-None-Match": whole.headers["ETag"]}).status == 304
     assert client.head(path).headers["Content-Length"] == str(len(photo))
-    assert client.get(f"{path}?w=50").status == 200
+    assert client.get(f"{path}?preset=thumb").status == 200
     far.settle()
     assert listed(store, settings["MINIO_BUCKET_NAME"], tmp_path) == {record["key"]}
     assert len(listed(store, settings["MINIO_THUMBNAILS_BUCKET_NAME"], tmp_path)) == 1
