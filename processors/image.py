@@ -1,4 +1,4 @@
-"""Pictures made of files: what a file is, and the rendition that a transform asks for. Workers only.
+"""Pictures made of files: the rendition that a transform asks for. Workers only.
 
 A rendition is a fixed row of steps: resize, colour, orientation, background, place in the box. Resizing comes first, on the
 file's own strips, so that whatever follows works on few pixels; turning swaps the box instead.
@@ -6,48 +6,31 @@ file's own strips, so that whatever follows works on few pixels; turning swaps t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pyvips
 
-from processors import costs, decoders, description, encoders, steps
+from processors import costs, decoders, encoders, steps
 from processors.decoders import translated
 from processors.encoders import Output
-from processors.errors import Corrupt, TooCostly, Unsupported
-from processors.formats import Format, Kind
 from processors.geometry import Area, Plan, as_seen, planned, unturned
-from processors.metadata import NOTHING
 from processors.source import Source
 from processors.steps import CLEAR, WHITE, Colour, Step
 from processors.transform import SAVING, Fit, Transform
-from processors.values import Cleaned, Inspected, Limits, Rendered, Watermark
+from processors.values import Limits, Rendered, Watermark
+from processors.work import Work, admit, decoding_bytes, frames_of
 
-Made = TypeVar("Made")
 ANIMATION_DROPPED, FORMAT_PENDING, SIZE_NEAREST = "animation-dropped", "format-pending", "size-nearest"
 TRUNCATED = "truncated"
 FILTER_BYTES = 16
 TRIMMED_PX = 600
 """the shorter side, about, at which the border of a picture is looked for"""
 GAIN_MAP_PX = 600
-"""the longer side up to which a rendition goes without its gain map : of a small file it would be a large part"""
+"""the longer side up to which a rendition goes without its gain map: of a small file it would be a large part"""
 GAIN_MAP_BYTES = 3
 """of a pixel of the picture, for a map that is scaled as it is: 1.1 were measured for a grey one"""
 AVIF_EFFORT = 15
-
-
-@dataclass(frozen=True, slots=True)
-class Work(Generic[Made]):
-    """One job, decided by the file's header. *run* does it, and *estimate_bytes* is the memory that it then takes at its peak."""
-
-    estimate_bytes: int
-    run: Callable[[], Made]
-    shared: Job | None = None
-    """of a rendition whose pixels may come from those of a larger one of the same source"""
-    effort: float = 0.0
-    """how long it takes, beside others: in pixels that are encoded as JPEG"""
 
 
 def prepare() -> None:
@@ -65,96 +48,9 @@ def capabilities(limits: Limits) -> dict[str, Any]:
     }
 
 
-def inspect(path: str, limits: Limits, whole: bool) -> Inspected:
-    """What the file is, by its header; *whole* decodes all of it once, so that what passes can be rendered later.
-
-    Raises Unsupported, Corrupt, TooCostly.
-    """
-    return inspecting(path, limits, whole=whole).run()
-
-
 def render(path: str, transform_text: str, limits: Limits) -> Rendered:
     """What a settled transform makes of the file; raises Unsupported, Corrupt, TooCostly."""
     return rendering(path, transform_text, limits).run()
-
-
-def inspecting(path: str, limits: Limits, *, whole: bool) -> Work[Inspected]:
-    """The look into a file; raises Unsupported, Corrupt, TooCostly."""
-    format = decoders.sniffed(path)
-    if format.kind in (Kind.VIDEO, Kind.AUDIO):
-        return _inspecting_film(path, format, limits)
-    source = decoders.look(path, limits)
-    width, height = source.shown_size
-    frames, _ = _frames(source, limits)
-    shrink = source.shrink(min(source.width, source.height))
-    estimate = _decoding_bytes(source, shrink, is_resized=False)
-    admit(estimate, limits)
-
-    def run() -> Inspected:
-        details: dict[str, Any] = {}
-        if whole:
-            with translated():
-                details = description.described(source.load(shrink, 1), source.turn, source.metadata)
-                if source.each is not None:
-                    for page, _ in source.pages(shrink, frames):
-                        page.avg()
-                elif frames > 1:
-                    source.load(shrink, frames).avg()
-        return Inspected(source.format.name, width, height, source.frames, source.alpha, None, estimate, details)
-
-    return Work(estimate if whole else 0, run)
-
-
-def cleaning(path: str) -> Work[Cleaned]:
-    """The drawing in a file without what could act or reach outwards; raises Unsupported, Corrupt, TooCostly."""
-    from processors import drawing  # noqa: PLC0415 - expat and its kin, for workers with drawings
-
-    return Work(drawing.cleaning_bytes(path), lambda: Cleaned(drawing.cleaned(path)))
-
-
-def _inspecting_film(path: str, format: Format, limits: Limits) -> Work[Inspected]:
-    # A film or a sound is not decoded from end to end: its index, and that its beginning decodes.
-    from processors import video  # noqa: PLC0415 - FFmpeg is 30 MiB that only workers with films pay
-
-    with translated():
-        film = video.probe(path, format)
-    estimate = 0
-    if film.width is not None and film.height is not None:
-        decoders.check(limits, film.width * film.height)
-        estimate = costs.decoding(costs.COSTS["film"], film.width, film.height, 1, 0, is_resized=False)
-        admit(estimate, limits)
-
-    def run() -> Inspected:
-        details: dict[str, Any] = {}
-        with translated():
-            turned = video.turn(path, format) >= 5
-            if film.width is not None:
-                with suppress(Unsupported, Corrupt):  # in a codec that is not decoded here, or damaged behind its beginning
-                    still = video.still(path, format, searches=False)
-                    details = description.described(still.image, still.turn, NOTHING)
-        width, height = (film.height, film.width) if turned else (film.width, film.height)
-        return Inspected(format.name, width, height, 1, False, film.duration_s, estimate, details)
-
-    return Work(estimate, run)
-
-
-def admit(estimate: int, limits: Limits) -> None:
-    """Raise TooCostly if the picture alone would take more memory than all may that are decoded at one time."""
-    if estimate > limits.budget_bytes:
-        allowed = limits.budget_bytes
-        raise TooCostly("decoding it takes more memory than is allowed", limit="memory", allowed=allowed, actual=estimate)
-
-
-def _decoding_bytes(source: Source, shrink: int, *, is_resized: bool, then_bytes: int = 0) -> int:
-    row_bytes = costs.ALPHA_BYTES if is_resized and source.alpha else source.pixel_bytes
-    return costs.decoding(source.cost, source.width, source.height, shrink, row_bytes, is_resized=is_resized, then_bytes=then_bytes)
-
-
-def _frames(source: Source, limits: Limits) -> tuple[int, bool]:
-    # How many frames to load, and whether an animation is cut down to its first.
-    if source.frames > limits.max_frames:
-        return 1, True
-    return source.frames, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +75,7 @@ class Job:
         pages = frame * 4 * self.frames if is_held else 0
         gains = scaled * GAIN_MAP_BYTES if self.source.gain_map is not None and self.keeps_gain_map else 0
         then_bytes = turned + pages + gains + self.output.memory_bytes + scaled * self._filter_bytes
-        return _decoding_bytes(self.source, _shrink(self), is_resized=is_resized, then_bytes=then_bytes)
+        return decoding_bytes(self.source, _shrink(self), is_resized=is_resized, then_bytes=then_bytes)
 
     @property
     def keeps_gain_map(self) -> bool:
@@ -208,19 +104,29 @@ class Job:
         return colour if self.output.format.alpha else _over_white(colour)
 
 
-def rendering(path: str, transform_text: str, limits: Limits) -> Work[Rendered]:
+@dataclass(frozen=True, slots=True)
+class Rendering(Work[Rendered]):
+    """The work of one rendition."""
+
+    shared: Job | None = None
+    """where its pixels may come from those of a larger one of the same source"""
+    effort: float = 0.0
+    """how long it takes, beside others: in pixels that are encoded as JPEG"""
+
+
+def rendering(path: str, transform_text: str, limits: Limits) -> Rendering:
     """The rendition of a file; raises Unsupported (also for sound and documents), BadParameter, Corrupt, TooCostly."""
     transform = Transform.restore(transform_text)
     return rendition(decoders.look(path, limits, transform.page), transform, limits)
 
 
-def rendition(source: Source, transform: Transform, limits: Limits) -> Work[Rendered]:
+def rendition(source: Source, transform: Transform, limits: Limits) -> Rendering:
     """What *transform* makes of *source*; raises as `rendering` does."""
     source = _grown(source, transform, limits)
     job = _decided(source, transform, limits)
     estimate = job.estimate_bytes
     if transform.trim is not None:
-        estimate = max(estimate, _decoding_bytes(source, 1, is_resized=False))
+        estimate = max(estimate, decoding_bytes(source, 1, is_resized=False))
     admit(estimate, limits)
 
     def run() -> Rendered:
@@ -231,7 +137,7 @@ def rendition(source: Source, transform: Transform, limits: Limits) -> Work[Rend
 
     is_plain = job.frames == 1 and source.opening is None and transform.trim is None
     effort = job.output.pixels * job.frames * (AVIF_EFFORT if job.output.name == "avif" else 1) * (4 if transform.max_bytes else 1)
-    return Work(estimate, run, job if is_plain else None, effort)
+    return Rendering(estimate, run, job if is_plain else None, effort)
 
 
 def _grown(source: Source, transform: Transform, limits: Limits) -> Source:
@@ -268,7 +174,7 @@ def _without_border(source: Source, tolerance: int) -> Area | None:
 
 
 def _decided(source: Source, transform: Transform, limits: Limits, trimmed: Area | None = None) -> Job:
-    frames, is_cut = _frames(source, limits)
+    frames, is_cut = frames_of(source, limits)
     plan = planned(source.size, source.turn, transform, limits.max_side_px, trimmed)
     output = encoders.output(
         transform.format or "plain",

@@ -16,7 +16,7 @@ from processors import decoders, image, steps
 from processors.decoders import translated
 from processors.errors import Corrupt, MediaError
 from processors.geometry import unturned
-from processors.image import Job, Work
+from processors.image import Job, Rendering
 from processors.transform import Transform
 from processors.values import Limits, Rendered
 
@@ -37,7 +37,7 @@ class Series:
         self._path = path
         self._limits = limits
         self._source = decoders.look(path, limits)
-        self._works: dict[int, Work[Rendered]] = {}
+        self._works: dict[int, Rendering] = {}
         self._larger: dict[int, int] = {}
         self._held: dict[int, pyvips.Image] = {}
         self._broken: Corrupt | None = None
@@ -54,7 +54,7 @@ class Series:
         if self.estimate_bytes > self._limits.budget_bytes:
             self._larger = {}
 
-    def _work(self, transform: Transform) -> Work[Rendered]:
+    def _work(self, transform: Transform) -> Rendering:
         source = self._source if transform.page is None else decoders.look(self._path, self._limits, transform.page)
         return image.rendition(source, transform, self._limits)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 
 from processors import grammar
 from processors.errors import BadParameter
-from processors.formats import FORMATS, Format, Kind, by_mime
+from processors.formats import Kind, by_mime
 from processors.grammar import ASIDE, CACHED, CACHED_CHARS, Query
+from processors.negotiation import accepted_types, negotiated, own_format
 from processors.quantities import MAX_SIDE_PX, refuse
 
 PIPELINE_REVISION = 6
@@ -128,7 +128,7 @@ class Transform:
         animation.
         """
         bare = self if self.download is None and self.version is None else replace(self, download=None, version=None)
-        accepted = _accepted(accept[:CACHED_CHARS]) if self.format == "auto" else ()
+        accepted = accepted_types(accept[:CACHED_CHARS]) if self.format == "auto" else ()
         return _settled(bare, source_mime, accepted, focal if self.crops else None)
 
 
@@ -266,9 +266,9 @@ def _settled(transform: Transform, source_mime: str, accepted: tuple[tuple[str, 
     has_box = transform.ratio is not None or (transform.width is not None and transform.height is not None)
     sized = transform.width is not None or transform.height is not None
     fit = transform._fit if has_box and transform._fit is not Fit.INSIDE else None
-    name = _own(source) if transform.format in (None, "source") else transform.format
+    name = own_format(source) if transform.format in (None, "source") else transform.format
     if name == "auto":
-        name = _negotiated(source, dict(accepted))
+        name = negotiated(source, dict(accepted))
     quality = None if transform.quality == DEFAULT_QUALITY or name in _LOSSLESS else transform.quality
     return replace(
         transform,
@@ -296,38 +296,3 @@ def _placed(transform: Transform, fit: Fit | None, focal: str | None) -> str | N
         changes = transform.crop or transform.rot or transform.flip or transform.trim is not None
         gravity = FOCAL + focal if focal is not None and changes else focal
     return None if gravity == "center" else gravity
-
-
-def _own(source: Format | None) -> str:
-    if source is not None and (source.name == "jpeg" or source.kind is Kind.VIDEO):
-        return "jpg"
-    return source.name if source is not None and source.shown and source.encodes else "plain"
-
-
-def _negotiated(source: Format | None, accepted: dict[str, float]) -> str:
-    # Only a type that is named counts as wanted: browsers send */* and image/* also where they cannot show AVIF or WebP.
-    # An animation stays one in WebP and not in AVIF, and a GIF or WebP may be one.
-    own = _own(source)
-    mime = FORMATS["jpeg" if own == "jpg" else own].mime if own != "plain" else "image/jpeg"
-    wish = accepted.get(mime, accepted.get("image/*", accepted.get("*/*", 0.0)))
-    names = ("webp",) if own in ("gif", "webp") else ("avif", "webp")
-    best, name = max(((accepted.get(f"image/{name}", 0.0), name) for name in names), key=lambda pair: pair[0])
-    if best > 0 and best >= wish:
-        return "small" if name == "avif" and accepted.get("image/webp", 0.0) > 0 else name
-    names_types = any(not wanted.endswith("/*") for wanted in accepted)
-    return "plain" if own in ("webp", "avif") and names_types and mime not in accepted else own
-
-
-@lru_cache(CACHED // 4)
-def _accepted(accept: str) -> tuple[tuple[str, float], ...]:
-    # The picture types and wildcards of an Accept header (RFC 9110 section 12.5.1) with their weights.
-    weights: dict[str, float] = {}
-    for entry in accept.lower().split(","):
-        mime, *parameters = (part.strip() for part in entry.split(";"))
-        if mime == "*/*" or mime.startswith("image/"):
-            weights[mime] = next((_weight(text[2:]) for text in parameters if text.startswith("q=")), 1.0)
-    return tuple(weights.items())
-
-
-def _weight(text: str) -> float:
-    return float(text) if re.fullmatch(r"0(\.\d{0,3})?|1(\.0{0,3})?", text) else 0.0

@@ -59,7 +59,7 @@ def main() -> None:
         return
     limits = Limits.restored(start["limits"])
     try:
-        from processors import image, series  # noqa: F401, PLC0415 - what fails here is to be told, not printed
+        from processors import image, inspection, series  # noqa: F401, PLC0415 - what fails here is to be told, not printed
 
         image.prepare()
         hello = image.capabilities(limits)
@@ -98,9 +98,9 @@ def _serve(request: Words, limits: Limits, requests: BinaryIO, answers: BinaryIO
 
 
 def _inspecting(request: Words, limits: Limits) -> Job:
-    from processors import image  # noqa: PLC0415 - in memory by now
+    from processors import inspection  # noqa: PLC0415 - in memory by now
 
-    work = image.inspecting(request["path"], limits, whole=request["whole"])
+    work = inspection.inspecting(request["path"], limits, whole=request["whole"])
     yield {"estimate": work.estimate_bytes}, b""
     return {"inspected": asdict(work.run())}
 
@@ -128,9 +128,9 @@ def _rendering(request: Words, limits: Limits) -> Job:
 
 
 def _cleaning(request: Words, limits: Limits) -> Job:
-    from processors import image  # noqa: PLC0415 - as above
+    from processors import inspection  # noqa: PLC0415 - as above
 
-    work = image.cleaning(request["path"])
+    work = inspection.cleaning(request["path"])
     yield {"estimate": work.estimate_bytes}, b""
     made = work.run()
     yield {"cleaned": made.data is not None, "size": len(made.data or b"")}, made.data or b""

@@ -12,7 +12,7 @@ import resource
 import sys
 from pathlib import Path
 
-from processors import image
+from processors import image, inspection
 from processors.values import Limits
 
 LIMITS = Limits(budget_bytes=1 << 40)
@@ -20,7 +20,7 @@ LIMITS = Limits(budget_bytes=1 << 40)
 
 def job(path: str, transform: str) -> int:
     """Do it, and give its estimate."""
-    work = image.rendering(path, transform, LIMITS) if transform else image.inspecting(path, LIMITS, whole=True)
+    work = image.rendering(path, transform, LIMITS) if transform else inspection.inspecting(path, LIMITS, whole=True)
     work.run()
     return work.estimate_bytes
 

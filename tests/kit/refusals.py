@@ -16,7 +16,7 @@ from tests.kit.server import REPOSITORY
 
 LOOK = """
 import json, os, re, sys, time
-from processors import image
+from processors import image, inspection
 from processors.confinement import confine
 from processors.errors import MediaError
 from processors.values import Limits
@@ -27,7 +27,7 @@ def kib(name):
     return int(re.search(name + r":\\s*(\\d+)", open("/proc/self/status").read())[1])
 before, began = kib("VmRSS"), time.process_time()
 try:
-    image.inspect(sys.argv[1], Limits(), whole=True)
+    inspection.inspect(sys.argv[1], Limits(), whole=True)
     outcome = "taken"
 except MediaError as error:
     outcome = type(error).__name__
