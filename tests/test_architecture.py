@@ -24,7 +24,10 @@ LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.respon
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
 REMOTE = {"proxy.adapters.remote", "proxy.adapters.remote_answers", "proxy.adapters.remote_reading"}
 """What speaks HTTP from the other end."""
-PURE = {"processors.errors", "processors.formats", "processors.transform", "processors.values"}
+PURE = {
+    f"processors.{name}"
+    for name in ("batch", "colours", "errors", "formats", "grammar", "negotiation", "quantities", "transform", "values")
+}
 MOST_LINES = 450
 DECODERS = {"pyvips", "PIL", "pillow_heif", "av"}
 S3 = {name for name in MODULES if name.startswith("proxy.adapters.s3")}
