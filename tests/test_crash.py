@@ -109,7 +109,7 @@ def rounds(serve: Callable[..., RunningServer], count: int) -> None:
 
 @pytest.mark.timeout(180)
 def test_what_was_acknowledged_survives_a_kill_at_any_moment(serve: Callable[..., RunningServer]) -> None:
-    rounds(serve, 6)
+    rounds(serve, 3)
 
 
 @pytest.mark.slow

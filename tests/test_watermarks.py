@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from proxy.watermarks import BadWatermarks, load
 from tests import pictures
 from tests.kit.client import media
 from tests.kit.server import RunningServer
@@ -113,12 +114,17 @@ def test_another_picture_under_the_same_name_makes_new_renditions(folder: Path, 
         ('[a]\nfile = "logo.png"\nplace = "nowhere"', ["a: g may be center"]),
     ],
 )
-def test_a_file_that_is_not_right_stops_the_start_with_every_fault(tmp_path: Path, text: str, faults: list[str]) -> None:
+def test_a_file_that_is_not_right_names_every_fault(tmp_path: Path, text: str, faults: list[str]) -> None:
     (tmp_path / "logo.png").write_bytes(logo())
     (tmp_path / "watermarks.toml").write_text(text)
-    server = RunningServer(tmp_path / "server", {"MEDIA_WATERMARKS": str(tmp_path / "watermarks.toml")})
+    with pytest.raises(BadWatermarks) as caught:
+        load(tmp_path / "watermarks.toml", tmp_path)
+    assert all(fault in str(caught.value) for fault in faults), caught.value
+
+
+def test_such_a_file_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "watermarks.toml").write_text("a = 1")
+    server = RunningServer(tmp_path, {"MEDIA_WATERMARKS": "watermarks.toml"})
     server.launch()
     assert server.wait() == 2
-    words = server.output.text
-    assert "MEDIA_WATERMARKS" in words
-    assert all(fault in words for fault in faults), words
+    assert "MEDIA_WATERMARKS: watermarks.toml is not usable. a: it is no table with a file" in server.output.text

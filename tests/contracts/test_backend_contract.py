@@ -359,7 +359,7 @@ async def test_a_put_that_is_cancelled_while_it_is_admitted_leaves_nothing(backe
 async def test_readers_see_the_whole_old_object_or_the_whole_new_one(backend: Backend) -> None:
     """8 readers while an object of several blocks is overwritten, each time with another size: no partial answer."""
     chance = random.Random(1)
-    overwrites = 40 if isinstance(backend, S3Backend) else 240  # a store behind a network takes ten times as long for each
+    overwrites = 25 if isinstance(backend, S3Backend) else 100  # a store behind a network takes ten times as long for each
     versions = [version(number, chance.randrange(1, 3 * BLOCK)) for number in range(overwrites)]
     digests = {hashlib.sha256(data).hexdigest() for data in versions}
     await backend.put(KEY, body(versions[0]), JPEG)
