@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,21 +27,18 @@ PATIENCE_S = 1.0
 SILENCE_S = 5.0
 """for which a catalogue that did not answer is not asked again: what was last known does"""
 SEEN_TTL_S = 300.0
-SEEN = 1_000
+SEEN = 200
+"""of which each may have 20 KB: an EXIF block of much text"""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the catalogue has of a key; None for an object without a record."""
+    """What the catalogue has of a key: no record, or one with a *focal* point (``XxY``), or without."""
 
-    asset: Asset | None
-
-    @property
-    def focal(self) -> str | None:
-        """The point that every crop shall keep."""
-        return None if self.asset is None else self.asset.focal
+    is_recorded: bool = False
+    focal: str | None = None
 
 
 class Descriptions:
@@ -78,29 +76,40 @@ class Descriptions:
         format = formats.by_mime(meta.content_type)
         if format is None or format.kind is Kind.DOCUMENT:
             return {}
-        asset = (await self.known(meta.key)).asset
-        if asset is not None and asset.etag == meta.etag and asset.details is not None:
-            return asset.details
         name = f"{meta.key}\n{meta.etag}"
         seen = self._seen.get(name)
         if isinstance(seen, MediaError):
             raise seen
-        return await self._flights.join(name, lambda: self._look_into(meta, name, asset)) if seen is None else seen
+        return await self._flights.join(name, lambda: self._found(meta, name)) if seen is None else seen
 
     async def _look_up(self, key: Key) -> Known:
-        last = self._known.last(key) or Known(None)
+        try:
+            asset = await self._record(key)
+        except Unavailable:
+            return self._known.last(key) or Known()
+        return Known() if asset is None else Known(is_recorded=True, focal=asset.focal)
+
+    async def _record(self, key: Key) -> Asset | None:
+        # The record, if it is there and READY; raises Unavailable at once while the catalogue is known to be silent.
         if time.monotonic() < self._silent_until:
-            return last
+            raise Unavailable("the catalogue does not answer")
         try:
             async with asyncio.timeout(PATIENCE_S):
                 asset = await self._catalogue.get(key)
-        except (TimeoutError, Unavailable):
+        except (TimeoutError, Unavailable) as error:
             self._silent_until = time.monotonic() + SILENCE_S
             log.warning("catalogue.silent", key=key)
-            return last
-        return Known(asset if asset is not None and asset.state is State.READY else None)
+            raise Unavailable("the catalogue does not answer") from error
+        return asset if asset is not None and asset.state is State.READY else None
 
-    async def _look_into(self, meta: ObjectMeta, name: str, asset: Asset | None) -> Mapping[str, Any]:
+    async def _found(self, meta: ObjectMeta, name: str) -> Mapping[str, Any]:
+        asset = None
+        with suppress(Unavailable):
+            asset = await self._record(meta.key)
+        is_ours = asset is not None and asset.etag == meta.etag
+        if asset is not None and is_ours and asset.details is not None:
+            self._seen.set(name, asset.details)
+            return asset.details
         try:
             with self._sources.admitted(meta):
                 async with self._sources.opened(meta) as source:
@@ -109,12 +118,11 @@ class Descriptions:
             self._seen.set(name, refusal)
             raise
         self._seen.set(name, seen)
-        if asset is not None:
+        if is_ours:
             try:
                 await self._catalogue.describe(meta.key, meta.etag, seen)
             except Unavailable:
                 log.warning("asset.not_described", key=meta.key)
-            self.forget(meta.key)
         return seen
 
 

@@ -50,7 +50,7 @@ async def test_a_record_is_asked_for_once_and_anew_when_it_has_changed() -> None
 
 
 async def test_a_record_that_is_not_ready_is_none() -> None:
-    assert (await over(Shelf(replace(RECORD, state=State.DELETED))).known(KEY)).asset is None
+    assert not (await over(Shelf(replace(RECORD, state=State.DELETED))).known(KEY)).is_recorded
 
 
 async def test_a_silent_catalogue_fails_no_read_and_is_not_asked_by_everybody() -> None:
@@ -59,5 +59,5 @@ async def test_a_silent_catalogue_fails_no_read_and_is_not_asked_by_everybody() 
     descriptions = over(shelf)
     assert (await descriptions.known(KEY)).focal is None
     for number in range(20):
-        assert (await descriptions.known(keys.parse(f"u7/{number}.jpg"))).asset is None
+        assert not (await descriptions.known(keys.parse(f"u7/{number}.jpg"))).is_recorded
     assert shelf.asked == 1
