@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from processors.transform import Transform
@@ -14,6 +15,8 @@ MOST = 16
 GATHER_S = 0.002
 GATHERINGS = 4
 """A page asks for its widths within a millisecond or two: as long as somebody came in the last GATHER_S, the job waits for more."""
+EXPECTED_S = 0.5
+"""for which those are waited for who are announced"""
 
 
 class Batch:
@@ -21,8 +24,10 @@ class Batch:
     everybody has left before the end. One *in background* is made while all others go first.
     """
 
-    def __init__(self, when_left: Callable[[], None], *, in_background: bool = False) -> None:
+    def __init__(self, when_left: Callable[[], None], *, in_background: bool = False, expected: int = 1) -> None:
         self.in_background = in_background
+        self._expected = min(expected, MOST)
+        self._all_are_here = asyncio.Event()
         self._when_left = when_left
         self._waiting: dict[str, asyncio.Future[Rendered]] = {}
         self._is_open = True
@@ -36,6 +41,8 @@ class Batch:
         """The rendition, when it is made; raises what it was refused with. There must be room."""
         future: asyncio.Future[Rendered] = asyncio.get_running_loop().create_future()
         self._waiting[transform.canonical] = future
+        if len(self._waiting) >= self._expected:
+            self._all_are_here.set()
         try:
             return await future
         finally:
@@ -53,7 +60,10 @@ class Batch:
         self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
 
     async def gathered(self) -> None:
-        """Wait a moment for those who come along; 2 ms where nobody does, 8 at most."""
+        """Wait a moment for those who come along: 2 ms where nobody does, 8 at most, and longer for those who are *expected*."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EXPECTED_S):
+                await self._all_are_here.wait()
         for _ in range(GATHERINGS):
             there = len(self._waiting)
             await asyncio.sleep(GATHER_S)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from processors.batch import Batch
 from processors.errors import Busy, MediaError
@@ -26,6 +28,16 @@ class Batches:
         self._metrics = metrics
         self._boarding: dict[tuple[Key, str], Batch] = {}
         self._tasks: dict[Batch, asyncio.Task[None]] = {}
+        self._expected: dict[Key, int] = {}
+
+    @contextmanager
+    def expecting(self, key: Key, count: int) -> Iterator[None]:
+        """Announce *count* renditions of *key*: a batch of it that begins meanwhile waits a while for all of them."""
+        self._expected[key] = count
+        try:
+            yield
+        finally:
+            self._expected.pop(key, None)
 
     async def render(self, meta: ObjectMeta, transform: Transform, *, in_background: bool = False) -> Rendered:
         """What *transform* makes of the version *meta*.
@@ -53,7 +65,8 @@ class Batches:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begun(self, meta: ObjectMeta, *, in_background: bool) -> Batch:
-        batch = Batch(lambda: self._end(batch), in_background=in_background)
+        expected = 1 if in_background else self._expected.get(meta.key, 1)
+        batch = Batch(lambda: self._end(batch), in_background=in_background, expected=expected)
         if not in_background:
             self._boarding[meta.key, meta.etag] = batch
         self._tasks[batch] = asyncio.create_task(self._run(meta, batch), name=f"batch {meta.key}")

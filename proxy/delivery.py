@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -162,6 +163,10 @@ class Delivery:
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
         reader = ObjectReader(made, _whole(rendered.data), data=rendered.data)
         return Opened(reader, version, name, rendered.degraded, found, seconds, focal)
+
+    def expecting(self, key: Key, count: int) -> AbstractContextManager[None]:
+        """Announce *count* calls of `rendition` for *key*, so that one decode serves them all."""
+        return self._batches.expecting(key, count)
 
     async def plan(self, key: Key, transform: Transform, accept: str, *, lasting: bool = False) -> Plan:
         """What `rendition` would do; nothing is made."""

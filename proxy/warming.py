@@ -106,7 +106,8 @@ class Warming:
     async def _make_all(self, key: Key, wanted: Mapping[str, Wish]) -> None:
         try:
             async with self._places:
-                await asyncio.gather(*(self._make(key, name, wish) for name, wish in wanted.items()))
+                with self._delivery.expecting(key, len(wanted)):
+                    await asyncio.gather(*(self._make(key, name, wish) for name, wish in wanted.items()))
         finally:
             self._pending -= {(key, name) for name in wanted}
 
