@@ -304,6 +304,67 @@ class Catalogue(Protocol):
     async def ping(self) -> None: ...
 
 
+class Bus(Protocol):
+    """Words between the processes of one service: short, and heard by all the others within milliseconds, or lost.
+
+    Nothing may rest on a word: it only makes others see sooner what they would find in the stores or in the catalogue.
+    """
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what others say is heard now, all of it."""
+        ...
+
+    def listen(self, topic: str, heard: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """Have *heard* called with each word that others say under *topic*, and *missed* when some may have been lost.
+
+        Both return at once. What this process says itself it does not hear.
+        """
+        ...
+
+    async def say(self, topic: str, word: str) -> None:
+        """Tell all others *word*, of 4 KiB at most; never raises, and takes 50 ms at most."""
+        ...
+
+
+class SharedCache(Protocol):
+    """Values that the processes of one service share for a while. Each may vanish at any moment, all of them too.
+
+    Nothing raises and nothing takes longer than 50 ms: what cannot be had is not there. Names are ours and short.
+    """
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it makes sense to ask: false while what holds the values does not answer, and where there is none."""
+        ...
+
+    async def get(self, name: str) -> bytes | None: ...
+
+    async def set(self, name: str, value: bytes, ttl_s: float) -> None:
+        """Keep *value* for *ttl_s* seconds at most."""
+        ...
+
+    async def add(self, name: str, value: bytes, ttl_s: float) -> None:
+        """As `set`, but only where nothing is kept under *name*."""
+        ...
+
+    async def delete(self, *names: str) -> None: ...
+
+    async def take(self, name: str, holder: str, ttl_s: float) -> float:
+        """Take the lease *name* for *ttl_s* seconds: 0.0 if *holder* has it now, also when nobody can be asked; else the
+        seconds after which the present holder's ends unless it is renewed.
+        """
+        ...
+
+    async def renew(self, name: str, holder: str, ttl_s: float) -> None:
+        """Let the lease go on, if it is still the holder's."""
+        ...
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give the lease up, if it is still the holder's."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class CleanBody:
     """A drawing that is safe to show; *is_changed* tells whether something had to be taken out of it."""
@@ -344,6 +405,7 @@ __all__ = [
     "Asset",
     "Backend",
     "Body",
+    "Bus",
     "ByteRange",
     "Catalogue",
     "CleanBody",
@@ -358,5 +420,6 @@ __all__ = [
     "Presigner",
     "Rendered",
     "Renderer",
+    "SharedCache",
     "State",
 ]
