@@ -20,21 +20,25 @@ from processors.pool import Pool
 from processors.values import Limits, Watermark
 from proxy import peer, stores, watermarks
 from proxy.access import Gate, presets, signer
+from proxy.adapters.alone import NoBus, NoSharedCache
 from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.renderer import PoolRenderer
 from proxy.assets import Assets
 from proxy.auth import Tokens, check_key, new_secret
+from proxy.commons import Commons
 from proxy.delivery import Delivery
 from proxy.descriptions import Descriptions
 from proxy.errors import StartError
 from proxy.hot import HotAnswers
 from proxy.ingest import Ingest
+from proxy.metas import Metas
 from proxy.middleware import REQUEST_ID
 from proxy.observe import Metrics
 from proxy.ports import Backend
 from proxy.presets import Presets
+from proxy.renditions import Renditions
 from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.media import Departure, MediaRoutes
@@ -46,6 +50,7 @@ from proxy.settings import BadSettings, Settings, Truncated
 from proxy.sources import Sources
 from proxy.sourcesets import SourceSets
 from proxy.stores import Stores
+from proxy.turns import Turns
 from proxy.variants import Variants
 from proxy.warming import Warming
 from proxy.watermarks import Watermarks
@@ -137,18 +142,24 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             BoundedBackend(data / "variants", settings.media_variants_bytes, evicted=metrics.evicted)
         )
         sources = Sources(kept.media, _max_bytes(settings))
-        descriptions = Descriptions(catalogue, sources, renderer)
-        delivery = Delivery(
+        bus, shared = NoBus(), NoSharedCache()
+        commons = Commons(shared, bus, settings.media_shared_bytes)
+        metas = Metas(kept.media, commons)
+        renditions = Renditions(
             kept.media,
+            metas,
             Variants(kept.variants, fleeting),
             renderer,
             sources,
-            descriptions,
+            commons,
+            Turns(shared, bus),
             settings.media_cache_bytes,
             metrics,
         )
-        stack.push_async_callback(delivery.finish, ERRANDS_DEADLINE_S)
-        assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery, descriptions))
+        stack.push_async_callback(renditions.finish, ERRANDS_DEADLINE_S)
+        descriptions = Descriptions(catalogue, sources, renderer, commons)
+        delivery = Delivery(kept.media, metas, renditions, descriptions, commons)
+        assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery))
         watermark_names = Watermarks(marks)
         known_presets = presets(settings, watermark_names)
         gate = Gate(
@@ -162,9 +173,9 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         )
         warming = Warming(delivery, gate.warm)
         stack.push_async_callback(warming.finish)
-        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, warming.begin)
+        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, delivery.changed, warming.begin)
 
-        _measure(metrics, kept, pool, delivery, fleeting, warming)
+        _measure(metrics, kept, pool, renditions, fleeting, warming)
         presenter = Presenter(settings.media_public_url)
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
         health = _health(settings, tokens, kept, catalogue, pool, metrics)
@@ -215,16 +226,18 @@ def _watermarks(settings: Settings, folder: Path) -> tuple[Watermark, ...]:
         raise StartError(f"MEDIA_WATERMARKS: {settings.media_watermarks} is not usable. {error}".removesuffix(".")) from None
 
 
-def _measure(metrics: Metrics, kept: Stores, pool: Pool, delivery: Delivery, fleeting: BoundedBackend, warming: Warming) -> None:
+def _measure(
+    metrics: Metrics, kept: Stores, pool: Pool, renditions: Renditions, fleeting: BoundedBackend, warming: Warming
+) -> None:
     for name in (store.name for store in kept.each):
         metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
     metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
     metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
     metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
-    metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: delivery.cached_bytes)
+    metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: renditions.cached_bytes)
     metrics.gauge("media_variants_bytes", "Bytes of the disk that renditions in the local store take", lambda: fleeting.bytes)
-    metrics.gauge("media_later", "Renditions that wait to be made better when nobody waits for a worker", lambda: delivery.later)
-    metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: delivery.storing)
+    metrics.gauge("media_later", "Renditions that wait to be made better when nobody waits for a worker", lambda: renditions.later)
+    metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: renditions.storing)
     metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
 
 

@@ -12,7 +12,6 @@ import structlog
 
 from processors.errors import MediaError
 from proxy.delivery import Delivery
-from proxy.descriptions import Descriptions
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Backend, Catalogue, Page, State
@@ -28,11 +27,10 @@ class Assets:
     Entering it finishes what the last process left; what waits for a store that is away is tried again until it is done.
     """
 
-    def __init__(self, backend: Backend, catalogue: Catalogue, delivery: Delivery, descriptions: Descriptions) -> None:
+    def __init__(self, backend: Backend, catalogue: Catalogue, delivery: Delivery) -> None:
         self._backend = backend
         self._catalogue = catalogue
         self._delivery = delivery
-        self._descriptions = descriptions
         self._lingering: set[Key] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -67,7 +65,7 @@ class Assets:
         try:
             await self._catalogue.focus(key, point)
         finally:  # it may have been written also when the answer was lost
-            self._descriptions.forget(key)
+            await self._delivery.changed(key)
         return await self.get(key)
 
     async def remove(self, key: Key) -> None:

@@ -1,4 +1,4 @@
-"""Which bytes answer a key and a transform: the stored ones, a kept variant, or one rendered once for all who ask."""
+"""Which bytes answer a key and a transform: the stored ones, or a rendition under the one name that it has."""
 
 from __future__ import annotations
 
@@ -7,39 +7,24 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-import structlog
-
 from processors import formats
-from processors.errors import BadParameter, Corrupt, MediaError, TooCostly, Unsupported
 from processors.formats import Kind
 from processors.transform import PIPELINE_REVISION, Transform
 from proxy import keys
-from proxy.batches import Batches
-from proxy.cache import ByteCache, FreshCache
+from proxy.commons import Commons
 from proxy.conditions import ETag, Version, Wanted
 from proxy.descriptions import Descriptions
 from proxy.errors import NotFound, Unavailable
-from proxy.flights import Errands, Flights
 from proxy.keys import Key
-from proxy.later import Later
-from proxy.observe import Metrics
-from proxy.ports import Backend, ObjectMeta, ObjectReader, Presigner, Rendered, Renderer
-from proxy.sources import Overwritten, Sources
-from proxy.variants import Variants
+from proxy.metas import Metas
+from proxy.ports import Backend, ObjectMeta, ObjectReader, Presigner, Rendered
+from proxy.renditions import NO_SECONDS, Pay, Renditions
 
-META_TTL_S = 5.0
-META_ENTRIES = 20_000
 NAMES = 8_192
-REFUSAL_TTL_S = 60.0
-REFUSAL_ENTRIES = 2_000
-ERRANDS = 64
 OVERWRITES = 3
-NO_SECONDS: Mapping[str, float] = {}
 PENDING, TRUNCATED = "format-pending", "truncated"
 PASSING = frozenset((PENDING, TRUNCATED))
 """what is not to be kept for long: something better may come of the same source"""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +38,8 @@ class Focal:
 class Opened:
     """What answers a request; close *reader* when done. *name* is a rendition's, *degraded* what it had to leave out.
 
-    *found* says where a rendition was: ``memory``, ``stored``, or ``miss``; then *seconds* what was waited for, by phase.
+    *found* says where a rendition was: ``memory``, ``shared``, ``stored``, or ``miss``; then *seconds* what was waited for, by
+    phase. *collapsed* says that it was fetched or made for somebody else who had asked for it already.
     """
 
     reader: ObjectReader
@@ -61,6 +47,7 @@ class Opened:
     name: Key | None = None
     degraded: tuple[str, ...] = ()
     found: str | None = None
+    collapsed: bool = False
     seconds: Mapping[str, float] = field(default_factory=lambda: NO_SECONDS)
     focal: Focal | None = None
     """the stored focal point that it goes by; None where that makes no difference"""
@@ -78,52 +65,44 @@ class Plan:
 
 
 class Delivery:
-    """Opens originals and renditions.
+    """Opens originals of *backend* and renditions of them.
 
     A rendition's name is made of the original's key and version, so an overwrite never serves old pixels and an equal
-    If-None-Match is answered before any picture work. Renditions are looked for in memory, then in *variants*, and
-    rendered in one flight however many ask; what is degraded stays in memory only, and what is so for want of time is made
-    again, better, when nobody waits.
+    If-None-Match is answered before any picture work. What changes here is told to all processes, and heard from them.
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        variants: Variants,
-        renderer: Renderer,
-        sources: Sources,
-        descriptions: Descriptions,
-        cache_bytes: int,
-        metrics: Metrics,
+        self, backend: Backend, metas: Metas, renditions: Renditions, descriptions: Descriptions, commons: Commons
     ) -> None:
         self._backend = backend
+        self._metas = metas
+        self._renditions = renditions
         self._descriptions = descriptions
-        self._variants = variants
-        self._batches = Batches(sources, renderer, metrics)
-        self._metrics = metrics
-        self._cache: ByteCache[Key, Rendered] = ByteCache(cache_bytes)
-        self._metas: FreshCache[Key, ObjectMeta] = FreshCache(META_ENTRIES, META_TTL_S)
-        self._refusals: FreshCache[Key, MediaError] = FreshCache(REFUSAL_ENTRIES, REFUSAL_TTL_S)
-        self._flights: Flights[Rendered] = Flights()
-        self._errands = Errands(ERRANDS)
-        self._later = Later(lambda: renderer.is_idle)
+        self._commons = commons
+        commons.listen(self._drop, self._drop_all)
 
     async def original(self, key: Key, wanted: Wanted, *, bodiless: bool = False) -> Opened:
         """The stored bytes, or the range of them that *wanted* asks for; raises NotModified, PreconditionFailed, NotFound.
 
         *bodiless*: what is known of them is enough (HEAD), and no store is asked to begin a body.
         """
+        if self._metas.is_absent(key):
+            raise NotFound("no object has this key")
         if bodiless:
             meta = await self._backend.head(key)
             wanted.check(_version(meta))
             return Opened(ObjectReader(meta, _nothing()), _version(meta))
         span = wanted.span
         if span is not None and wanted.is_conditional:  # conditions come before ranges (RFC 9110 section 13.2.2)
-            version = _version(await self.meta(key))
+            version = _version(await self._metas.get(key))
             wanted.check(version)
             span = wanted.span_of(version)
         for _ in range(OVERWRITES):
-            reader = await self._backend.open(key, span)
+            try:
+                reader = await self._backend.open(key, span)
+            except NotFound:
+                await self._metas.get(key)  # which remembers that it is not there, unless it has appeared just now
+                continue
             version = _version(reader.meta)
             try:
                 wanted.check(version)
@@ -136,145 +115,84 @@ class Delivery:
             span = None
         raise Unavailable("the object changes too fast to be read")
 
-    async def rendition(self, key: Key, transform: Transform, accept: str, wanted: Wanted, *, lasting: bool = False) -> Opened:
+    async def rendition(
+        self, key: Key, transform: Transform, accept: str, wanted: Wanted, *, lasting: bool = False, pay: Pay | None = None
+    ) -> Opened:
         """What *transform* makes of the object; raises as `original` does, and Unsupported, Corrupt, TooCostly or Busy.
 
-        *lasting*: it is kept in the stores, and not where room is made for others.
+        *lasting*: it is kept in the stores, and not where room is made for others. *pay* is called before it has to be made for
+        this caller, and may raise RateLimited; others who wait for the same are not refused with this one.
         """
-        meta = self._metas.get(key) or await self.meta(key)
+        meta = await self._metas.get(key)
         focal = await self._focal(key, transform)
         settled, name, version = _named(meta, transform, accept if transform.varies else "", focal)
         wanted.check(version)
-        rendered = self._cache.get(name)
-        found, seconds = "memory", NO_SECONDS
-        if rendered is not None:
-            self._metrics.cache("memory")
-        else:
-            refused = self._refusals.get(name)
-            if refused is not None:
-                raise refused
-            rendered = await self._flights.join(name, lambda: self._fetch(meta, settled, name, lasting=lasting))
-            found, seconds = "miss" if rendered.seconds else "stored", rendered.seconds
+        fetched = await self._renditions.get(meta, settled, name, lasting=lasting, pay=pay)
+        rendered = fetched.rendered
         if stand_in := PASSING & set(rendered.degraded):
             if TRUNCATED not in stand_in:
-                self._later.offer(name, lambda: self._improve(meta, settled, name, lasting=lasting))
+                self._renditions.improve(meta, settled, name, lasting=lasting)
             version = replace(version, etag=ETag(f"{version.etag.value}-pending", weak=True), is_pending=True)
             wanted.check(version)
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
         reader = ObjectReader(made, _whole(rendered.data), data=rendered.data)
-        return Opened(reader, version, name, rendered.degraded, found, seconds, focal)
+        seconds = rendered.seconds if fetched.found == "miss" else NO_SECONDS
+        return Opened(reader, version, name, rendered.degraded, fetched.found, fetched.collapsed, seconds, focal)
 
     def expecting(self, key: Key, count: int) -> AbstractContextManager[None]:
         """Announce *count* calls of `rendition` for *key*, so that one decode serves them all."""
-        return self._batches.expecting(key, count)
+        return self._renditions.expecting(key, count)
 
     async def plan(self, key: Key, transform: Transform, accept: str, *, lasting: bool = False) -> Plan:
         """What `rendition` would do; nothing is made."""
-        meta, focal = await self.meta(key), await self._focal(key, transform)
+        meta, focal = await self._metas.get(key), await self._focal(key, transform)
         settled, name, version = _named(meta, transform, accept if transform.varies else "", focal)
-        found = "memory" if self._cache.get(name) is not None else "miss"
-        if found == "miss" and await self._variants.has(name, lasting=lasting):
-            found = "stored"
-        return Plan(meta, settled, name, version, found)
+        return Plan(meta, settled, name, version, await self._renditions.whereabouts(name, lasting=lasting))
 
     def kept(self, key: Key, version: str, name: Key, focal: Focal | None) -> Rendered | None:
         """The rendition *name*, if it is in memory and *version* and *focal* are known to be what *key* is now."""
-        meta = self._metas.get(key)
+        meta = self._metas.fresh(key)
+        if meta is None or meta.etag != version:
+            return None
         if focal is not None and ((known := self._descriptions.fresh(key)) is None or known.focal != focal.point):
             return None
-        rendered = self._cache.get(name) if meta is not None and meta.etag == version else None
-        if rendered is not None:
-            self._metrics.cache("memory")
-        return rendered
+        return self._renditions.cached(name)
 
     async def meta(self, key: Key) -> ObjectMeta:
         """What the store knows of *key*, at most some seconds old and never older than a change made through this process."""
-        return await self._metas.load(key, lambda: self._backend.head(key))
+        return await self._metas.get(key)
 
     async def address(self, key: Key, lifetime_s: int) -> str | None:
         """Where clients can fetch a picture, film or sound from the store itself, for *lifetime_s* seconds; None: nowhere."""
         if not isinstance(self._backend, Presigner):
             return None
-        format = formats.by_mime((await self.meta(key)).content_type)
+        format = formats.by_mime((await self._metas.get(key)).content_type)
         if format is None or format.kind in (Kind.DOCUMENT, Kind.DRAWING):
             return None
         return await self._backend.presign_get(key, lifetime_s)
 
+    async def changed(self, key: Key) -> None:
+        """Drop what is known of *key*, here and in all other processes: it was stored, overwritten, removed, or described anew."""
+        self._drop(key)
+        await self._commons.changed(key)
+
     async def forget(self, key: Key) -> None:
-        """Drop everything that is known and kept of *key*, its stored variants too: it was removed or overwritten."""
-        self._metas.delete(key)
-        self._descriptions.forget(key)
-        async for variant in self._variants.sweep(key):
-            self._cache.delete(variant)
-
-    async def finish(self, deadline_s: float) -> None:
-        """Wait for the variants that are being stored behind answers."""
-        await self._later.finish()
-        await self._errands.finish(deadline_s)
-        await self._batches.finish()
-
-    @property
-    def cached_bytes(self) -> int:
-        """The memory that kept renditions take."""
-        return self._cache.bytes
-
-    @property
-    def later(self) -> int:
-        """How many renditions wait to be made better."""
-        return len(self._later)
-
-    @property
-    def storing(self) -> int:
-        """How many renditions are being stored behind their answers."""
-        return len(self._errands)
+        """Drop everything that is known and kept of *key*, its stored renditions too: it was removed or overwritten."""
+        await self.changed(key)
+        await self._renditions.sweep(key)
 
     async def _focal(self, key: Key, transform: Transform) -> Focal | None:
         return Focal((await self._descriptions.known(key)).focal) if transform.crops else None
 
-    async def _fetch(self, meta: ObjectMeta, transform: Transform, name: Key, *, lasting: bool) -> Rendered:
-        rendered = await self._variants.get(name, lasting=lasting)
-        if rendered is not None:
-            self._metrics.cache("stored")
-        else:
-            self._metrics.cache("miss")
-            rendered = await self._render(meta, transform, name)
-            if not rendered.degraded:
-                made = rendered
-                self._errands.begin(lambda: self._keep(meta, name, made, lasting=lasting))
-        self._cache.set(name, replace(rendered, seconds=NO_SECONDS), len(rendered.data))
-        return rendered
+    def _drop(self, key: Key) -> None:
+        self._metas.drop(key)
+        self._descriptions.forget(key)
+        self._renditions.drop(key)
 
-    async def _improve(self, meta: ObjectMeta, transform: Transform, name: Key, *, lasting: bool) -> None:
-        if (await self.meta(meta.key)).etag != meta.etag:
-            return
-        rendered = await self._batches.render(meta, replace(transform, format="avif"), in_background=True)
-        await self._keep(meta, name, rendered, lasting=lasting)
-        self._cache.set(name, rendered, len(rendered.data))
-
-    async def _render(self, meta: ObjectMeta, transform: Transform, name: Key) -> Rendered:
-        try:
-            with self._metrics.rendering():
-                return await self._batches.render(meta, transform)
-        except (BadParameter, Corrupt, TooCostly, Unsupported) as refusal:
-            self._refusals.set(name, refusal)
-            raise
-        except Overwritten:
-            self._metas.delete(meta.key)
-            raise
-
-    async def _keep(self, meta: ObjectMeta, name: Key, rendered: Rendered, *, lasting: bool) -> None:
-        try:
-            if await self._variants.put(name, rendered, lasting=lasting) and not await self._still(meta):
-                await self._variants.delete(name, lasting=lasting)
-        except MediaError as error:
-            log.warning("variant.not_stored", variant=name, reason=error.slug)
-
-    async def _still(self, meta: ObjectMeta) -> bool:
-        # A removal may have swept the variants just before this one was stored.
-        try:
-            return (await self._backend.head(meta.key)).etag == meta.etag
-        except NotFound:
-            return False
+    def _drop_all(self) -> None:
+        # Renditions may stay: their names have the version in them.
+        self._metas.clear()
+        self._descriptions.clear()
 
 
 @lru_cache(NAMES)

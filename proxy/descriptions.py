@@ -15,6 +15,7 @@ from processors import formats
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
 from processors.formats import Kind
 from proxy.cache import FreshCache
+from proxy.commons import Commons
 from proxy.errors import TooLarge, Unavailable
 from proxy.flights import Flights
 from proxy.keys import Key
@@ -22,6 +23,8 @@ from proxy.ports import Asset, Catalogue, Inspected, ObjectMeta, Renderer, State
 from proxy.sources import Sources
 
 RECORD_TTL_S = 5.0
+UNHEARD_TTL_S = 1.0
+"""while changes that other processes make may not be heard of"""
 RECORDS = 20_000
 PATIENCE_S = 1.0
 SILENCE_S = 5.0
@@ -47,11 +50,11 @@ class Descriptions:
     Reads never fail for want of the catalogue: while it does not answer, what was last known counts.
     """
 
-    def __init__(self, catalogue: Catalogue, sources: Sources, renderer: Renderer) -> None:
+    def __init__(self, catalogue: Catalogue, sources: Sources, renderer: Renderer, commons: Commons) -> None:
         self._catalogue = catalogue
         self._sources = sources
         self._renderer = renderer
-        self._known: FreshCache[Key, Known] = FreshCache(RECORDS, RECORD_TTL_S)
+        self._known: FreshCache[Key, Known] = FreshCache(RECORDS, lambda known: RECORD_TTL_S if commons.hears else UNHEARD_TTL_S)
         self._seen: FreshCache[str, Mapping[str, Any] | MediaError] = FreshCache(SEEN, SEEN_TTL_S)
         self._flights: Flights[Mapping[str, Any]] = Flights()
         self._silent_until = 0.0
@@ -67,6 +70,10 @@ class Descriptions:
     def forget(self, key: Key) -> None:
         """Drop what is known of *key*: it has changed."""
         self._known.delete(key)
+
+    def clear(self) -> None:
+        """Drop what is known of all keys: any may have changed."""
+        self._known.clear()
 
     async def details(self, meta: ObjectMeta) -> Mapping[str, Any]:
         """What the renderer says of the version *meta*, seen once and kept; nothing of a document.

@@ -147,6 +147,14 @@ class IdempotencyReused(MediaError):
     title = "The Idempotency-Key belongs to another upload"
 
 
+class RateLimited(MediaError):
+    """The caller has asked for more than its share: again after the seconds in Retry-After."""
+
+    status = 429
+    slug = "rate-limited"
+    title = "Too many requests"
+
+
 class Unavailable(MediaError):
     """A part that is needed does not answer; nothing was lost, try again."""
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
 
 
 class Flights(Generic[V]):
-    """One task for each name in the air. Leave ``async with`` (or call *land*) to end what still flies."""
+    """One task for each name in the air."""
 
     def __init__(self) -> None:
-        self._aloft: dict[str, asyncio.Task[V]] = {}
+        self._aloft: dict[Hashable, asyncio.Task[V]] = {}
         self._passengers: dict[asyncio.Task[V], int] = {}
 
-    async def join(self, name: str, work: Callable[[], Coroutine[Any, Any, V]]) -> V:
+    async def join(self, name: Hashable, work: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """The outcome of *work* under *name*: joined if it is in the air, begun if not, cancelled when all who wait have left."""
         task = self._aloft.get(name)
         if task is None:
@@ -34,7 +34,11 @@ class Flights(Generic[V]):
                     self._forget(name, task)  # a newcomer must not join what is being cancelled
                     task.cancel()
 
-    def _forget(self, name: str, task: asyncio.Task[V]) -> None:
+    def part(self, name: Hashable) -> None:
+        """Let newcomers begin anew; those who wait for what is in the air still get it."""
+        self._aloft.pop(name, None)
+
+    def _forget(self, name: Hashable, task: asyncio.Task[V]) -> None:
         if self._aloft.get(name) is task:
             del self._aloft[name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ class Incoming:
 class Ingest:
     """Takes bodies in, one pass from the client to the store.
 
-    *stored* is told of each new object and its type, and returns at once.
+    *appeared* is told of each new object before that is acknowledged, *stored* of it and its type; the latter returns at once.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Ingest:
         renderer: Renderer,
         limits: Mapping[Kind, int],
         metrics: Metrics,
+        appeared: Callable[[Key], Awaitable[None]],
         stored: Callable[[Key, str], None] = lambda key, content_type: None,
     ) -> None:
         self._backend = backend
@@ -53,6 +54,7 @@ class Ingest:
         self._renderer = renderer
         self._limits = limits
         self._metrics = metrics
+        self._appeared = appeared
         self._stored = stored
         self._under_way: set[tuple[str, str]] = set()
 
@@ -136,6 +138,7 @@ class Ingest:
         try:
             meta = await self._backend.put(key, incoming.body, format.mime, admit, size=incoming.length)
             await self._catalogue.mark(key, State.READY)
+            await self._appeared(key)  # somebody may have looked for it before
         except BaseException:
             if recorded:  # the record may stand, and even the object: an upload that was not acknowledged leaves neither
                 await asyncio.shield(asyncio.create_task(self._undo(recorded[0])))

@@ -193,6 +193,7 @@ class Settings(BaseModel):
     media_cache_bytes: Annotated[int, BeforeValidator(_size), Field(ge=0, le=1 << 40)] = Field(
         64 * MIB, description="renditions kept in the memory of the process"
     )
+    media_shared_bytes: Bytes = Field(256 << 10, description="largest rendition that processes share through Redis")
     media_variants_bytes: Annotated[int, BeforeValidator(_size), Field(ge=1 << 20, le=1 << 50)] = Field(
         GIB, description="renditions of free sizes kept on the local disk"
     )

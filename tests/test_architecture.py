@@ -38,6 +38,7 @@ DOORS = {
     "alembic": {"proxy.adapters.catalogue", *MIGRATIONS},
     "botocore": S3,
     "jwt": {"proxy.auth"},
+    "moka_py": {"proxy.cache"},
     "orjson": {"proxy.observe"},
     "prometheus_client": {"proxy.observe"},
     "pydantic": {"proxy.settings"},

@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from proxy import keys
+from proxy.adapters.alone import NoBus, NoSharedCache
 from proxy.adapters.memory import MemoryBackend
+from proxy.commons import Commons
 from proxy.descriptions import Descriptions
 from proxy.errors import Unavailable
 from proxy.keys import Key
@@ -35,7 +37,7 @@ class Shelf:
 
 def over(shelf: Shelf) -> Descriptions:
     """Descriptions that ask *shelf*."""
-    return Descriptions(shelf, Sources(MemoryBackend(), {}), None)  # type: ignore[arg-type]
+    return Descriptions(shelf, Sources(MemoryBackend(), {}), None, Commons(NoSharedCache(), NoBus(), 0))  # type: ignore[arg-type]
 
 
 async def test_a_record_is_asked_for_once_and_anew_when_it_has_changed() -> None:

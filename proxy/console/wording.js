@@ -63,6 +63,7 @@ const SENTENCES = {
   "forbidden": "Your token does not allow this.",
   "not-offered": "This size or form is not offered here: try one of the common widths.",
   "busy": "The server is busy. Try again in a moment.",
+  "rate-limited": "That was too much in a short time. Try again in a moment.",
   "unavailable": "A part of the server does not answer. Try again in a moment.",
   "storage-full": "The server has no space left.",
   "too-many-requests": "That was too much at once. Try again in a moment.",
