@@ -20,7 +20,6 @@ from processors.pool import Pool
 from processors.values import Limits, Watermark
 from proxy import peer, stores, watermarks
 from proxy.access import Gate, presets, signer
-from proxy.adapters.alone import NoBus, NoSharedCache
 from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
@@ -50,6 +49,7 @@ from proxy.settings import BadSettings, Settings, Truncated
 from proxy.sources import Sources
 from proxy.sourcesets import SourceSets
 from proxy.stores import Stores
+from proxy.ties import Ties, tied
 from proxy.turns import Turns
 from proxy.variants import Variants
 from proxy.warming import Warming
@@ -142,8 +142,8 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             BoundedBackend(data / "variants", settings.media_variants_bytes, evicted=metrics.evicted)
         )
         sources = Sources(kept.media, _max_bytes(settings))
-        bus, shared = NoBus(), NoSharedCache()
-        commons = Commons(shared, bus, settings.media_shared_bytes)
+        ties = await stack.enter_async_context(tied(settings, metrics))
+        commons = Commons(ties.cache, ties.bus, settings.media_shared_bytes)
         metas = Metas(kept.media, commons)
         renditions = Renditions(
             kept.media,
@@ -152,7 +152,7 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
             renderer,
             sources,
             commons,
-            Turns(shared, bus),
+            Turns(ties.cache, ties.bus),
             settings.media_cache_bytes,
             metrics,
         )
@@ -175,10 +175,10 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         stack.push_async_callback(warming.finish)
         ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, delivery.changed, warming.begin)
 
-        _measure(metrics, kept, pool, renditions, fleeting, warming)
+        _measure(metrics, kept, pool, renditions, fleeting, warming, ties)
         presenter = Presenter(settings.media_public_url)
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
-        health = _health(settings, tokens, kept, catalogue, pool, metrics)
+        health = _health(settings, tokens, kept, catalogue, pool, ties, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
         app = web.Application()
@@ -227,7 +227,7 @@ def _watermarks(settings: Settings, folder: Path) -> tuple[Watermark, ...]:
 
 
 def _measure(
-    metrics: Metrics, kept: Stores, pool: Pool, renditions: Renditions, fleeting: BoundedBackend, warming: Warming
+    metrics: Metrics, kept: Stores, pool: Pool, renditions: Renditions, fleeting: BoundedBackend, warming: Warming, ties: Ties
 ) -> None:
     for name in (store.name for store in kept.each):
         metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
@@ -238,11 +238,16 @@ def _measure(
     metrics.gauge("media_variants_bytes", "Bytes of the disk that renditions in the local store take", lambda: fleeting.bytes)
     metrics.gauge("media_later", "Renditions that wait to be made better when nobody waits for a worker", lambda: renditions.later)
     metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: renditions.storing)
+    metrics.gauge(
+        "media_redis_up",
+        "Whether Redis is asked (1), or not (0): it does not answer, or there is none",
+        lambda: ties.cache.is_there,
+    )
     metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
 
 
 def _health(
-    settings: Settings, tokens: Tokens, kept: Stores, catalogue: SqlCatalogue, pool: Pool, metrics: Metrics
+    settings: Settings, tokens: Tokens, kept: Stores, catalogue: SqlCatalogue, pool: Pool, ties: Ties, metrics: Metrics
 ) -> HealthRoutes:
     return HealthRoutes(
         {
@@ -250,7 +255,8 @@ def _health(
             "catalogue": _silent(catalogue.ping),
             "renderer": pool.capabilities,
         },
-        {"variants": _silent(kept.variants.ping)} | {f"store.{name}": check for name, check in _each_store(kept).items()},
+        {"variants": _silent(kept.variants.ping), **ties.checks}
+        | {f"store.{name}": check for name, check in _each_store(kept).items()},
         {"reads": str(settings.media_read_access), "transforms": str(settings.media_transform_access)},
         version(NAME),
         metrics,

@@ -37,7 +37,10 @@ class Metrics:
             "media_render_seconds", "Renditions made, with their wait in the queue", ["outcome"], buckets=SECONDS, registry=registry
         )
         self._cache = Counter(
-            "media_renditions", "Where renditions were found: memory, stored, or miss", ["found"], registry=registry
+            "media_renditions",
+            "Where renditions were found: memory, shared, stored, or miss",
+            ["found"],
+            registry=registry,
         )
         self._batches = Counter(
             "media_render_batches", "Jobs of workers, each for the renditions of one source that were asked for together",
@@ -49,6 +52,10 @@ class Metrics:
         self._uploads = Counter("media_uploads", "Uploads by kind of media and outcome", ["kind", "outcome"], registry=registry)
         self._stores = Counter(
             "media_store_events", "What stores did for each other: writes and reads taken over, debts paid", ["event", "store"],
+            registry=registry,
+        )  # fmt: skip
+        self._redis = Counter(
+            "media_redis_commands", "Commands to Redis by outcome: ok, late (no answer within 50 ms), failed", ["outcome"],
             registry=registry,
         )  # fmt: skip
         self._up = Gauge(
@@ -111,6 +118,9 @@ class Metrics:
 
     def store_event(self, event: str, store: str) -> None:
         self._stores.labels(event, store).inc()
+
+    def redis(self, outcome: str) -> None:
+        self._redis.labels(outcome).inc()
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text format."""

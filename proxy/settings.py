@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from processors.grammar import SPELLINGS
-from proxy import peer
+from proxy import peer, redis_address
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -167,6 +167,15 @@ class Settings(BaseModel):
     media_delivery: DeliveryMode = Field(DeliveryMode.STREAM, description="stream, redirect or accel")
     media_redirect_lifetime: int = Field(60, ge=1, le=86_400, description="seconds that a presigned address holds")
 
+    redis_url: SecretStr | None = Field(
+        None, description="Redis, for what several processes share; redis://, rediss://, redis+sentinel:// or redis+cluster://"
+    )
+    media_redis_prefix: str = Field(
+        "media-proxy",
+        pattern=r"[A-Za-z0-9._-]{1,64}",
+        description="what names in Redis begin with",
+    )
+
     media_max_bytes_image: Bytes = Field(64 * MIB, description="largest picture")
     media_max_bytes_svg: Annotated[int, BeforeValidator(_size), Field(gt=0, le=16 * MIB)] = Field(
         4 * MIB, description="largest drawing (SVG)"
@@ -230,6 +239,13 @@ class Settings(BaseModel):
         if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError("is an http or https address without user and query, such as https://media.example")
         return url.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _leads_to_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            redis_address.parse(url.get_secret_value())
+        return url
 
     @field_validator("media_cors_origins")
     @classmethod

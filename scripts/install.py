@@ -1,7 +1,7 @@
 """Make ``.venv`` ready for a target of the Makefile: ``python3 scripts/install.py serve|test|check|bench``.
 
 Standard library only: it runs before anything is installed. What is ready is left alone; what an earlier run left half
-done is made anew. No step changes the machine, save one: the tests drive a real browser and a real nginx, and where these
+done is made anew. No step changes the machine, save one: the tests drive a real browser, nginx and Redis, and where these
 are missing and we may (as root, or by sudo without a question) Debian's packages are installed.
 """
 
@@ -183,7 +183,7 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_packages() -> None:
-    """Chromium, what playwright's driver needs, nginx, vipsthumbnail: for tests; installed where we may, a must in CI."""
+    """Chromium, what playwright's driver needs, nginx, Redis, vipsthumbnail: for tests; installed where we may, a must in CI."""
     packages = missing_packages()
     if not packages:
         return
@@ -219,6 +219,7 @@ def missing_packages() -> list[str]:
     """Debian's packages that tests lack; playwright's driver is a node that wants libatomic."""
     missing = [] if any(shutil.which(name) for name in BROWSERS) else ["chromium"]
     missing += [] if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["nginx-light"]
+    missing += [] if shutil.which("redis-server") else ["redis-server"]
     missing += [] if shutil.which("vipsthumbnail") else ["libvips-tools"]
     return missing if succeeds(PYTHON, "-I", "-m", "playwright", "--version") else [*missing, "libatomic1"]
 

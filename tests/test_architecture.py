@@ -19,7 +19,7 @@ ROUTES = {name for name in MODULES if name.startswith("proxy.routes.")}
 MIGRATIONS = {name for name in MODULES if name.startswith("proxy.migrations.")}
 ADAPTERS = MIGRATIONS | {name for name in MODULES if name.startswith("proxy.adapters.")}
 """The migrations are the catalogue's, run by Alembic."""
-COMPOSERS = {"proxy.app", "proxy.checkup", "proxy.cli", "proxy.stores"}
+COMPOSERS = {"proxy.app", "proxy.checkup", "proxy.cli", "proxy.stores", "proxy.ties"}
 LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
 REMOTE = {"proxy.adapters.remote", "proxy.adapters.remote_answers", "proxy.adapters.remote_reading"}
@@ -31,6 +31,7 @@ PURE = {
 MOST_LINES = 450
 DECODERS = {"pyvips", "PIL", "pillow_heif", "av"}
 S3 = {name for name in MODULES if name.startswith("proxy.adapters.s3")}
+REDIS = {name for name in MODULES if name.startswith("proxy.adapters.redis")}
 DOORS = {
     "aiobotocore": S3,
     "aiohttp": LISTENING | REMOTE | S3,
@@ -42,6 +43,7 @@ DOORS = {
     "orjson": {"proxy.observe"},
     "prometheus_client": {"proxy.observe"},
     "pydantic": {"proxy.settings"},
+    "redis": REDIS,
     "sqlalchemy": {"proxy.adapters.catalogue", "proxy.adapters.ledger", *MIGRATIONS},
     "typer": {"proxy.cli"},
     **{decoder: {name for name in MODULES if name.startswith("processors.")} - PURE for decoder in DECODERS},
@@ -91,7 +93,7 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
-    inner = {"proxy", "proxy.errors", "proxy.generations", "proxy.keys", "proxy.peer", "proxy.ports", "proxy.streams"}
+    inner = {"proxy", *(f"proxy.{name}" for name in ("errors", "generations", "keys", "peer", "ports", "redis_address", "streams"))}
     allowed = inner | among("proxy.adapters") | among("proxy.migrations")
     assert {(module, name) for module in ADAPTERS for name in ours(module) - allowed if name.startswith("proxy")} == set()
 

@@ -22,7 +22,7 @@ from tests.kit.raw import Cut, upload_head
 from tests.kit.server import REPOSITORY, SECRET, RunningServer
 from tests.kit.waiting import until
 
-IDLE_RSS_BYTES = 90 << 20
+IDLE_RSS_BYTES = 97 << 20
 IDLE_ALL_BYTES = 250 << 20
 START_S = 1.5
 

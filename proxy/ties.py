@@ -1,0 +1,40 @@
+"""What ties the processes of one service together: Redis, where the settings name one. It chooses adapters, as `stores` does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy import redis_address
+from proxy.adapters.alone import NoBus, NoSharedCache
+from proxy.observe import Metrics
+from proxy.ports import Bus, SharedCache
+from proxy.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """The *cache* and the *bus* that all processes share; *checks* say how what carries them is."""
+
+    cache: SharedCache
+    bus: Bus
+    checks: Mapping[str, Callable[[], Awaitable[Mapping[str, Any] | None]]] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def tied(settings: Settings, metrics: Metrics) -> AsyncIterator[Ties]:
+    """The ties of *settings*; a Redis that is away does not hold up the start."""
+    if settings.redis_url is None:
+        yield Ties(NoSharedCache(), NoBus())
+        return
+    from proxy.adapters.redis import RedisCache, RedisLink  # noqa: PLC0415 - 12 MiB that a service without Redis does not need
+    from proxy.adapters.redis_bus import RedisBus  # noqa: PLC0415
+
+    prefix = f"{settings.media_redis_prefix}:1:"
+    async with AsyncExitStack() as stack:
+        address = redis_address.parse(settings.redis_url.get_secret_value())
+        link = await stack.enter_async_context(RedisLink(address, metrics.redis))
+        bus = await stack.enter_async_context(RedisBus(link, prefix))
+        yield Ties(RedisCache(link, prefix), bus, {"redis": link.ping})
