@@ -32,6 +32,8 @@ class Batch:
         self._waiting: dict[str, asyncio.Future[Rendered]] = {}
         self._is_open = True
         self._seconds: dict[str, float] = {}
+        self.left: Callable[[str], None] = lambda text: None
+        """called with what nobody waits for any more"""
 
     def has_room(self, transform: Transform) -> bool:
         """Whether *transform* may still come in."""
@@ -46,9 +48,11 @@ class Batch:
         try:
             return await future
         finally:
-            if future.cancelled() and self.is_over:
-                self._is_open = False
-                self._when_left()
+            if future.cancelled():
+                self.left(transform.canonical)
+                if self.is_over:
+                    self._is_open = False
+                    self._when_left()
 
     @property
     def is_over(self) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,40 +12,38 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import aiohttp_cors
 from aiohttp import web
 
 from processors.formats import Kind
 from processors.pool import Pool
-from processors.values import Limits, Watermark
-from proxy import peer, stores, watermarks
+from processors.pool_socket import PoolClient
+from proxy import stores
 from proxy.access import Gate, presets, signer
 from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
-from proxy.adapters.local import LocalBackend
 from proxy.adapters.renderer import PoolRenderer
 from proxy.assets import Assets
 from proxy.auth import Tokens, check_key, new_secret
 from proxy.commons import Commons
 from proxy.delivery import Delivery
 from proxy.descriptions import Descriptions
-from proxy.errors import StartError
 from proxy.hot import HotAnswers
+from proxy.house import House, Role
 from proxy.ingest import Ingest
+from proxy.machine import Clearing, Machine, machine, patrol
 from proxy.metas import Metas
-from proxy.middleware import REQUEST_ID
+from proxy.mounting import mount
 from proxy.observe import Metrics
 from proxy.ports import Backend
 from proxy.presets import Presets
 from proxy.renditions import Renditions
-from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.media import Departure, MediaRoutes
 from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
 from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
 from proxy.server import Runner
-from proxy.settings import BadSettings, Settings, Truncated
+from proxy.settings import BadSettings, Settings
 from proxy.sources import Sources
 from proxy.sourcesets import SourceSets
 from proxy.stores import Stores
@@ -58,21 +56,8 @@ from proxy.watermarks import Watermarks
 NAME = "sav3-media-proxy"
 SECRET_FILE = "jwt-secret"  # noqa: S105 - a file name
 ERRANDS_DEADLINE_S = 10.0
-PREFLIGHT_AGE_S = 86_400
+ALONE = House()
 SERVICE_TOKEN_S = 300
-
-ALLOWED_HEADERS = (
-    *("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Requested-With", "X-HTTP-Method-Override"),
-    *("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
-    *("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat"),
-    *("Upload-Checksum", "Upload-Complete", "Upload-Draft-Interop-Version"),
-)
-EXPOSED_HEADERS = (
-    *("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Content-Disposition", "Location", "Retry-After"),
-    *("X-Request-ID", "X-Media-Degraded", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Defer-Length"),
-    *("Upload-Concat", "Upload-Expires", "Upload-Complete", "Upload-Limit", "Tus-Resumable", "Tus-Version", "Tus-Extension"),
-    *("Tus-Max-Size", "Tus-Checksum-Algorithm"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,40 +100,30 @@ def token_maker(settings: Settings) -> tuple[Tokens, bool]:
 
 
 @asynccontextmanager
-async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Service]:
-    """Open every part in order, give the service that is made of them, and close them in reverse."""
-    metrics = Metrics()
+async def create_service(settings: Settings, tokens: Tokens, house: House = ALONE) -> AsyncIterator[Service]:
+    """Open every part in order, give the service that is made of them, and close them in reverse.
+
+    *house* says which part this process has among several.
+    """
+    metrics = Metrics(shared=house.is_shared)
     data = settings.media_data_dir
     async with AsyncExitStack() as stack:
-        # First of all, since it holds the lock that lets one service alone work in the data folder.
-        thumbnails = await stack.enter_async_context(LocalBackend(data / "thumbnails", name="thumbnails", durable=False))
-        spool = _emptied(data / "spool")
-        marks = _watermarks(settings, _emptied(data / "watermarks"))
-        catalogue = await stack.enter_async_context(SqlCatalogue(data / "catalogue.sqlite"))
+        ties = await stack.enter_async_context(tied(settings, house, metrics))
+        here = await stack.enter_async_context(machine(settings, house, ties.house, metrics))
         kept = await stack.enter_async_context(
-            stores.opened(settings, thumbnails, catalogue, partial(service_token, tokens), metrics, spool)
-        )
-        pool = await stack.enter_async_context(
-            Pool(
-                _limits(settings, marks),
-                settings.render_workers,
-                settings.render_queue,
-                settings.media_render_wait,
-                readable=(data / "media", data / "thumbnails", data / "watermarks", spool),
+            stores.opened(
+                settings, here.thumbnails, here.catalogue, partial(service_token, tokens), metrics, here.spool, house, ties.house
             )
         )
-        renderer = PoolRenderer(pool, spool)
-        fleeting = await stack.enter_async_context(
-            BoundedBackend(data / "variants", settings.media_variants_bytes, evicted=metrics.evicted)
-        )
+        catalogue, pool = here.catalogue, here.pool
+        renderer = PoolRenderer(pool, here.spool)
         sources = Sources(kept.media, _max_bytes(settings))
-        ties = await stack.enter_async_context(tied(settings, metrics))
         commons = Commons(ties.cache, ties.bus, settings.media_shared_bytes)
         metas = Metas(kept.media, commons)
         renditions = Renditions(
             kept.media,
             metas,
-            Variants(kept.variants, fleeting),
+            Variants(kept.variants, here.fleeting),
             renderer,
             sources,
             commons,
@@ -159,8 +134,10 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         stack.push_async_callback(renditions.finish, ERRANDS_DEADLINE_S)
         descriptions = Descriptions(catalogue, sources, renderer, commons)
         delivery = Delivery(kept.media, metas, renditions, descriptions, commons)
-        assets = await stack.enter_async_context(Assets(kept.media, catalogue, delivery))
-        watermark_names = Watermarks(marks)
+        assets = await stack.enter_async_context(
+            Assets(kept.media, catalogue, delivery, keeps=house.keeps, begins=house.begins, shared=house.is_shared)
+        )
+        watermark_names = Watermarks(here.marks)
         known_presets = presets(settings, watermark_names)
         gate = Gate(
             tokens,
@@ -175,14 +152,19 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         stack.push_async_callback(warming.finish)
         ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, delivery.changed, warming.begin)
 
-        _measure(metrics, kept, pool, renditions, fleeting, warming, ties)
+        _measure(metrics, kept, here, renditions, warming, ties)
+        if house.is_shared:
+            stack.push_async_callback(_ended, asyncio.create_task(metrics.refresh_for_ever()))
+        if house.role is Role.KEEPER:
+            folders = [here.thumbnails, *(store for store in (here.fleeting, *kept.each) if isinstance(store, Clearing))]
+            stack.push_async_callback(_ended, asyncio.create_task(patrol(folders, data / "spool")))
         presenter = Presenter(settings.media_public_url)
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
         health = _health(settings, tokens, kept, catalogue, pool, ties, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
         app = web.Application()
-        _mount(
+        mount(
             app,
             settings.media_cors_origins,
             MediaRoutes(delivery, assets, descriptions, gate, hot, departure, settings.media_idle_timeout),
@@ -205,49 +187,34 @@ async def create_service(settings: Settings, tokens: Tokens) -> AsyncIterator[Se
         yield Service(runner, health, known_presets, hot)
 
 
-def _limits(settings: Settings, marks: tuple[Watermark, ...]) -> Limits:
-    return Limits(
-        max_pixels=settings.media_max_pixels,
-        max_pixels_all_frames=settings.media_max_pixels_all_frames,
-        max_frames=settings.media_max_frames,
-        budget_bytes=settings.media_decode_budget,
-        deadline_s=settings.media_render_deadline,
-        shows_truncated=settings.media_truncated is Truncated.SHOW,
-        watermarks=marks,
-    )
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
-def _watermarks(settings: Settings, folder: Path) -> tuple[Watermark, ...]:
-    if settings.media_watermarks is None:
-        return ()
-    try:
-        return watermarks.load(settings.media_watermarks, folder)
-    except watermarks.BadWatermarks as error:
-        raise StartError(f"MEDIA_WATERMARKS: {settings.media_watermarks} is not usable. {error}".removesuffix(".")) from None
-
-
-def _measure(
-    metrics: Metrics, kept: Stores, pool: Pool, renditions: Renditions, fleeting: BoundedBackend, warming: Warming, ties: Ties
-) -> None:
+def _measure(metrics: Metrics, kept: Stores, here: Machine, renditions: Renditions, warming: Warming, ties: Ties) -> None:
     for name in (store.name for store in kept.each):
         metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
-    metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
-    metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
-    metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
+    pool, fleeting = here.pool, here.fleeting
+    if isinstance(pool, Pool) and isinstance(fleeting, BoundedBackend):
+        metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
+        metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
+        metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
+        metrics.gauge("media_variants_bytes", "Bytes of the disk that renditions in the local store take", lambda: fleeting.bytes)
     metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: renditions.cached_bytes)
-    metrics.gauge("media_variants_bytes", "Bytes of the disk that renditions in the local store take", lambda: fleeting.bytes)
     metrics.gauge("media_later", "Renditions that wait to be made better when nobody waits for a worker", lambda: renditions.later)
     metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: renditions.storing)
     metrics.gauge(
         "media_redis_up",
         "Whether Redis is asked (1), or not (0): it does not answer, or there is none",
         lambda: ties.cache.is_there,
+        least=True,
     )
     metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
 
 
 def _health(
-    settings: Settings, tokens: Tokens, kept: Stores, catalogue: SqlCatalogue, pool: Pool, ties: Ties, metrics: Metrics
+    settings: Settings, tokens: Tokens, kept: Stores, catalogue: SqlCatalogue, pool: Pool | PoolClient, ties: Ties, metrics: Metrics
 ) -> HealthRoutes:
     return HealthRoutes(
         {
@@ -262,83 +229,6 @@ def _health(
         metrics,
         Operators(settings.media_operator_networks, tokens),
     )
-
-
-def _mount(
-    app: web.Application,
-    origins: tuple[str, ...],
-    media: MediaRoutes,
-    uploads: UploadRoutes,
-    assets: AssetRoutes,
-    store: StoreRoutes,
-    health: HealthRoutes,
-    pages: PageRoutes,
-) -> None:
-    table: list[tuple[str, str, dict[str, Any]]] = [
-        ("media", r"/api/media/{key:[\s\S]*}", {"GET": media.get, "HEAD": media.get, "DELETE": media.delete}),
-        ("upload", "/api/upload", {"POST": uploads.create}),
-        ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
-        ("assets-query", "/api/assets/query", {"POST": assets.query}),
-        ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get, "PATCH": assets.patch}),
-        ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
-        ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
-        ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),
-        ("live", "/api/health/live", {"GET": health.live, "HEAD": health.live}),
-        ("ready", "/api/health/ready", {"GET": health.ready, "HEAD": health.ready}),
-        ("metrics", "/metrics", {"GET": health.metrics}),
-        ("openapi", "/api/openapi.json", {"GET": pages.openapi, "HEAD": pages.openapi}),
-        ("docs", "/docs", {"GET": pages.docs, "HEAD": pages.docs}),
-        ("console", "/", {"GET": pages.index, "HEAD": pages.index}),
-        ("console-file", "/console/{name}", {"GET": pages.file, "HEAD": pages.file}),
-    ]
-    cors = aiohttp_cors.setup(
-        app,
-        defaults={
-            origin: aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
-                allow_headers=ALLOWED_HEADERS,
-                expose_headers=EXPOSED_HEADERS,
-                allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
-                max_age=PREFLIGHT_AGE_S,
-            )
-            for origin in origins
-        },
-    )
-    for name, path, handlers in table:
-        resource = app.router.add_resource(path, name=name)
-        shared = cors.add(resource) if origins and _is_for_pages(path) else None
-        for method, handler in handlers.items():
-            route = resource.add_route(method, handler, expect_handler=_not_yet)
-            if shared is not None:
-                cors.add(route)
-    app.on_response_prepare.append(_stamp(frozenset(origins)))
-
-
-def _stamp(origins: frozenset[str]) -> Any:
-    exposed = ",".join(EXPOSED_HEADERS)
-
-    async def stamp(request: web.Request, response: web.StreamResponse) -> None:
-        headers = response.headers
-        headers["Server"] = SERVER
-        headers["X-Request-ID"] = request[REQUEST_ID]
-        if not origins or not _is_for_pages(request.path):
-            return
-        headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
-        origin = request.headers.get("Origin")
-        if origin in origins and "Access-Control-Allow-Origin" not in headers:
-            # What the router itself refuses (404, 405) belongs to no route, so aiohttp-cors leaves it alone.
-            headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Expose-Headers"] = exposed
-
-    return stamp
-
-
-def _is_for_pages(path: str) -> bool:
-    # The API, but for what media proxies say to each other.
-    return path.startswith("/api/") and not path.startswith(peer.LIST)
-
-
-async def _not_yet(request: web.Request) -> None:
-    """Leave Expect: 100-continue to the route, which answers it when token and size are in order (aiohttp issue 8877)."""
 
 
 def _each_store(kept: Stores) -> dict[str, Check]:
@@ -404,9 +294,3 @@ def _own_secret(path: Path) -> str:
             f"MEDIA_DATA_DIR: a secret cannot be written there ({error.strerror}); name a folder that is writable"
         ) from None
     return secret
-
-
-def _emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -17,6 +18,8 @@ from proxy.keys import Key
 from proxy.ports import Asset, Backend, Catalogue, Page, State
 
 PATROL_S = 30.0
+STALE_S = 120.0
+"""After which what a process has left in the middle is finished by another: no commit takes so long."""
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +27,24 @@ log = structlog.get_logger(__name__)
 class Assets:
     """Lists, shows and removes assets. A removal commits in the catalogue first, then takes the object and its variants.
 
-    Entering it finishes what the last process left; what waits for a store that is away is tried again until it is done.
+    Entering it finishes what the last process left (*begins*); what waits for a store that is away is tried again until it is done.
+    Where several processes work on the same records (*shared*), one of them *keeps* them: it finishes what others leave.
     """
 
-    def __init__(self, backend: Backend, catalogue: Catalogue, delivery: Delivery) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        catalogue: Catalogue,
+        delivery: Delivery,
+        *,
+        keeps: bool = True,
+        begins: bool = True,
+        shared: bool = False,
+    ) -> None:
+        self._keeps = keeps
+        self._begins = begins
+        self._shared = shared
+        self._seen: dict[Key, float] = {}
         self._backend = backend
         self._catalogue = catalogue
         self._delivery = delivery
@@ -35,8 +52,10 @@ class Assets:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._recover()
-        self._task = asyncio.create_task(self._patrol())
+        if self._keeps:
+            if self._begins:
+                await self._recover()
+            self._task = asyncio.create_task(self._patrol())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -114,12 +133,25 @@ class Assets:
     async def _patrol(self) -> None:
         while True:
             await asyncio.sleep(PATROL_S)
+            if self._shared:
+                with suppress(MediaError):
+                    await self.finish_stale(time.monotonic())
+                continue
             for key in list(self._lingering):
                 with suppress(MediaError):
                     asset = await self._catalogue.get(key)
                     if asset is not None and asset.state is not State.READY:
                         await self._finish(asset)
                     self._lingering.discard(key)
+
+    async def finish_stale(self, now: float) -> None:
+        """Finish what was unfinished already when this was called `STALE_S` seconds before *now*, a monotonic time."""
+        unfinished = await self._catalogue.unfinished()
+        self._seen = {asset.key: self._seen.get(asset.key, now) for asset in unfinished}
+        for asset in unfinished:
+            if now - self._seen[asset.key] >= STALE_S:
+                with suppress(MediaError):
+                    await self._finish(asset)
 
     async def _is_whole(self, asset: Asset) -> bool:
         try:

@@ -35,14 +35,22 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Port to listen on; before MEDIA_PORT; 0 takes a free one.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of objects and records; before MEDIA_DATA_DIR.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that answer requests; before MEDIA_WORKERS.")
+    ] = None,
 ) -> None:
     """Start the service; SIGTERM or Ctrl-C lets requests finish and stops it."""
-    options = {"MEDIA_HOST": host, "MEDIA_PORT": port, "MEDIA_DATA_DIR": data_dir}
+    options = {"MEDIA_HOST": host, "MEDIA_PORT": port, "MEDIA_DATA_DIR": data_dir, "MEDIA_WORKERS": workers}
     settings = _settings({name: str(value) for name, value in options.items() if value is not None})
     _check_libvips()
     from proxy.errors import StartError
-    from proxy.run import run
 
+    if settings.media_workers > 1:
+        # Before the library of metrics is imported, which then decides how it counts.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.media_data_dir.absolute() / "metrics")
+        from proxy.processes import run
+    else:
+        from proxy.run import run
     try:
         run(settings, _tokens(settings), _greet)
     except StartError as error:

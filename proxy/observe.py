@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
@@ -12,20 +13,33 @@ from typing import Any
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+REFRESH_S = 1.0
+METRICS_FOLDER = "metrics"
+"""of the data folder: where several processes write their figures down"""
 TRACES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=30)
 """Of a crash the log has where, and never the values: tokens and file names are among them."""
 
 
+def process_ended(process: int) -> None:
+    """What the *process* has counted stays; what it had, it has no more."""
+    multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]
+
+
 class Metrics:
-    """The metrics of one process, on a registry of their own."""
+    """The metrics of one process, on a registry of their own.
+
+    *shared*: those of all processes that have the same PROMETHEUS_MULTIPROC_DIR are shown together.
+    """
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
+        self._shared = shared
+        self._reads: list[tuple[Gauge, Callable[[], float]]] = []
         self.registry = registry = CollectorRegistry()
         self._requests = Histogram(
             "media_request_seconds", "Requests by route and outcome (2xx … 5xx, gone: the client left)", ["route", "outcome"],
@@ -59,9 +73,16 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._up = Gauge(
-            "media_store_up", "Whether a store is asked (1) or left alone for a while (0)", ["store"], registry=registry
+            "media_store_up", "Whether a store is asked (1) or left alone for a while (0)", ["store"], registry=registry,
+            multiprocess_mode="livemin",
+        )  # fmt: skip
+        self._owed = Gauge(
+            "media_store_debts",
+            "Copies and removals that a store is owed",
+            ["store"],
+            registry=registry,
+            multiprocess_mode="livemax",
         )
-        self._owed = Gauge("media_store_debts", "Copies and removals that a store is owed", ["store"], registry=registry)
         self._cached: dict[str, Callable[[], None]] = {}
         self._observe: dict[tuple[str, str], Callable[[float], None]] = {}
         self._sent: dict[str, Callable[[int], None]] = {}
@@ -107,14 +128,14 @@ class Metrics:
     def evicted(self) -> None:
         self._evicted.inc()
 
-    def gauge(self, name: str, about: str, read: Callable[[], float]) -> None:
-        """Show *read()* as the gauge *name* whenever the metrics are asked for."""
-        Gauge(name, about, registry=self.registry).set_function(read)
+    def gauge(self, name: str, about: str, read: Callable[[], float], *, least: bool = False) -> None:
+        """Show *read()* as the gauge *name* whenever the metrics are asked for; of several processes the sum, or the *least*."""
+        self._show(Gauge(name, about, registry=self.registry, multiprocess_mode="livemin" if least else "livesum"), read)
 
     def store(self, name: str, is_asked: Callable[[], bool], owed: Callable[[], float]) -> None:
         """Show whether the store *name* is asked, and how much it is owed, whenever the metrics are asked for."""
-        self._up.labels(name).set_function(is_asked)
-        self._owed.labels(name).set_function(owed)
+        self._show(self._up.labels(name), is_asked)
+        self._show(self._owed.labels(name), owed)
 
     def store_event(self, event: str, store: str) -> None:
         self._stores.labels(event, store).inc()
@@ -124,7 +145,28 @@ class Metrics:
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        if not self._shared:
+            return generate_latest(self.registry)
+        self._refresh()
+        everybodys = CollectorRegistry()
+        multiprocess.MultiProcessCollector(everybodys)  # type: ignore[no-untyped-call]
+        return generate_latest(everybodys)
+
+    async def refresh_for_ever(self) -> None:
+        """Write down each second what gauges show, so that other processes can show it."""
+        while True:
+            self._refresh()
+            await asyncio.sleep(REFRESH_S)
+
+    def _show(self, gauge: Gauge, read: Callable[[], float]) -> None:
+        if self._shared:  # the library has no functions there
+            self._reads.append((gauge, read))
+        else:
+            gauge.set_function(read)
+
+    def _refresh(self) -> None:
+        for gauge, read in self._reads:
+            gauge.set(read())
 
 
 def configure_logs(level: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
@@ -31,6 +32,12 @@ def run(settings: Settings, tokens_and_origin: tuple[Tokens, bool], greet: Greet
     asyncio.run(_serve(settings, *tokens_and_origin, greet))
 
 
+def address_of(place: Sequence[Any]) -> str:
+    """How clients of this machine reach what listens at *place*."""
+    host, port = place[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 async def _serve(settings: Settings, tokens: Tokens, is_own_secret: bool, greet: Greeting) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -43,12 +50,11 @@ async def _serve(settings: Settings, tokens: Tokens, is_own_secret: bool, greet:
         try:
             site = web.TCPSite(service.runner, settings.media_host, settings.media_port, backlog=1024)
             await site.start()
-            address = service.runner.addresses[0]
-            host = f"[{address[0]}]" if ":" in address[0] else address[0]
+            address = address_of(service.runner.addresses[0])
             # What a start makes stays: the collector need not look at it again, which took 30 to 190 ms, while nothing is answered.
             gc.collect()
             gc.freeze()
-            greet(settings, f"http://{host}:{address[1]}", tokens, is_own_secret=is_own_secret)
+            greet(settings, address, tokens, is_own_secret=is_own_secret)
             await stop.wait()
             log.info("drain.begun")
             service.health.is_draining = True

@@ -21,6 +21,8 @@ from proxy.observe import Metrics
 READ_BUFFER_BYTES = 1 << 16
 MAX_LINE_BYTES = 8190
 LINGERING_S = 5.0
+FRESH_S = 0.5
+"""in which a connection brings its first request"""
 LAST_WORDS_S = 2.0
 """For answers that are written already to leave, when all handlers have come to their end."""
 _REQUEST_LINE = re.compile(rb"[A-Za-z-]{1,32} [^ \r\n]{1,8190} HTTP/1\.[01]\r\n")
@@ -32,7 +34,7 @@ log = structlog.get_logger(__name__)
 class Connection(RequestHandler):
     """One connection: cuts a head that does not come to its end, and answers malformed HTTP with a problem document."""
 
-    __slots__ = ("_body", "_head_deadline", "_head_timeout_s", "_metrics", "_names_method")
+    __slots__ = ("_body", "_head_deadline", "_head_timeout_s", "_metrics", "_names_method", "is_fresh")
 
     def __init__(self, *args: Any, head_timeout_s: float, metrics: Metrics, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,11 +43,14 @@ class Connection(RequestHandler):
         self._head_deadline: asyncio.TimerHandle | None = None
         self._names_method = False
         self._body: StreamReader | None = None
+        self.is_fresh = True
+        """whether it has not brought a request yet: whoever opened it is about to ask"""
 
     def data_received(self, data: bytes) -> None:
         """As aiohttp does, with an eye on the clock and on what cannot be parsed."""
         super().data_received(data)
         if self._messages:
+            self.is_fresh = False
             message, body = self._messages[-1]
             if isinstance(message, _ErrInfo):
                 self._give_up(data)
@@ -141,16 +146,37 @@ class Runner(web.AppRunner):
 
     async def cleanup(self) -> None:
         """Take nothing new and let requests finish, their bodies too: aiohttp's own shutdown (3.14.5) stops reading at once."""
-        for site in self.sites:
-            await site.stop()
+        await self._stop_accepting()
         if self._front is not None and self.server is not None:
             self._front.is_draining = True
+            await self._first_requests()
             for connection in self.server.connections:
                 if isinstance(connection, Connection) and connection.is_idle:
                     connection.close()
             if not await self._front.quiet(self._drain_s):
                 log.warning("drain.cut", seconds=self._drain_s)
         await super().cleanup()
+
+    async def _stop_accepting(self) -> None:
+        # In this order: asyncio (3.11) drops a connection that it has accepted in the moment before its server is closed.
+        for site in self.sites:
+            server = site._server
+            for listening in () if server is None else server.sockets:  # type: ignore[attr-defined]
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(3):  # turns of the loop, in which what is accepted becomes a connection
+            await asyncio.sleep(0)
+        for site in self.sites:
+            await site.stop()
+
+    async def _first_requests(self) -> None:
+        # Where others go on listening, who has come to us in the last moment must not find the door shut.
+        assert self.server is not None
+        until = asyncio.get_running_loop().time() + FRESH_S
+        await asyncio.sleep(0)
+        while asyncio.get_running_loop().time() < until:
+            if not any(isinstance(connection, Connection) and connection.is_fresh for connection in self.server.connections):
+                return
+            await asyncio.sleep(FRESH_S / 100)
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()

@@ -108,6 +108,7 @@ class Settings(BaseModel):
 
     media_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     media_port: int = Field(10020, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    media_workers: int = Field(1, ge=1, le=64, description="processes that answer requests")
     media_data_dir: Path = Field(Path("media-data"), description="folder of objects, records and the made secret")
     media_public_url: str | None = Field(
         None, description="how clients reach the service, when addresses in answers are to be absolute"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +15,19 @@ from proxy import peer
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.outgoing import Deadlines
+from proxy.house import House, Role
 from proxy.keys import Key
 from proxy.observe import Metrics
-from proxy.ports import Backend
+from proxy.ports import Backend, Bus
 from proxy.settings import Settings
 
 if TYPE_CHECKING:
     from proxy.adapters.remote import RemoteBackend
     from proxy.adapters.s3 import S3Backend
+
+OWED = "owed"
+"""what a process says when a store owes something new"""
+_saying: set[asyncio.Future[None]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +55,17 @@ async def opened(
     admin_token: Callable[[], str],
     metrics: Metrics,
     spool: Path,
+    house: House,
+    bus: Bus,
 ) -> AsyncIterator[Stores]:
     """All stores of *settings*; raises StartError. *thumbnails* keeps what is made of originals where no other store does.
 
-    *admin_token* is for another media proxy, *spool* a folder for what is on its way.
+    *admin_token* is for another media proxy, *spool* a folder for what is on its way; *bus* leads to the other processes of the
+    machine, of which the keeper pays what stores owe.
     """
     async with AsyncExitStack() as stack:
         each: list[Backend] = []
-        for store in originals(settings, admin_token, spool):
+        for store in originals(settings, admin_token, spool, shared=house.is_shared):
             await stack.enter_async_context(store)
             each.append(store)
         if len(each) == 1 and settings.media_local_store:
@@ -73,8 +83,12 @@ async def opened(
                 placed=catalogue.place,
                 policy=str(settings.media_home_coming),
                 count=metrics.store_event,
+                between=settings.media_data_dir / "stores.lock" if house.is_shared else None,
+                wake=None if house.keeps else partial(_say, bus),
             )
         )
+        if house.role is Role.KEEPER:
+            bus.listen(OWED, lambda word: media.pay(), media.pay)
         variants: Backend = thumbnails
         if settings.minio_endpoint is not None:
             far = await stack.enter_async_context(minio(settings, settings.minio_thumbnails_bucket_name, spool, "minio-thumbnails"))
@@ -87,7 +101,9 @@ async def opened(
         yield Stores(media, variants, own, tuple(each), identities(settings), lambda: media.states, lambda: media.backlog)
 
 
-def originals(settings: Settings, admin_token: Callable[[], str], spool: Path) -> list[LocalBackend | S3Backend | RemoteBackend]:
+def originals(
+    settings: Settings, admin_token: Callable[[], str], spool: Path, *, shared: bool = False
+) -> list[LocalBackend | S3Backend | RemoteBackend]:
     """The stores of originals in their order, not yet opened."""
     stores: list[LocalBackend | S3Backend | RemoteBackend] = []
     if settings.minio_endpoint is not None:
@@ -97,7 +113,7 @@ def originals(settings: Settings, admin_token: Callable[[], str], spool: Path) -
     if settings.media_proxy_url is not None:
         stores.append(proxy(settings, settings.media_proxy_url, admin_token, spool))
     if settings.media_local_store:
-        stores.append(LocalBackend(settings.media_data_dir / "media"))
+        stores.append(LocalBackend(settings.media_data_dir / "media", shared=shared))
     return stores
 
 
@@ -177,6 +193,13 @@ def identities(settings: Settings) -> frozenset[str]:
     if settings.media_local_store:
         places.append((platform.node(), str((settings.media_data_dir / "media").resolve())))
     return frozenset(peer.identity(*place) for place in places)
+
+
+def _say(bus: Bus) -> None:
+    # Words are lost where the keeper is away; it looks for itself when it comes, and every half minute.
+    task = asyncio.ensure_future(bus.say(OWED, ""))
+    _saying.add(task)
+    task.add_done_callback(_saying.discard)
 
 
 def _holder_of(catalogue: SqlCatalogue) -> Callable[[Key], Awaitable[str | None]]:

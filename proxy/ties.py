@@ -9,6 +9,8 @@ from typing import Any
 
 from proxy import redis_address
 from proxy.adapters.alone import NoBus, NoSharedCache
+from proxy.adapters.house_bus import HouseBus, KeeperBus
+from proxy.house import House, Role
 from proxy.observe import Metrics
 from proxy.ports import Bus, SharedCache
 from proxy.settings import Settings
@@ -16,25 +18,34 @@ from proxy.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Ties:
-    """The *cache* and the *bus* that all processes share; *checks* say how what carries them is."""
+    """The *cache* and the *bus* that all processes share; *house* leads to those of this machine alone.
+
+    *checks* say how what carries them is.
+    """
 
     cache: SharedCache
     bus: Bus
+    house: Bus
     checks: Mapping[str, Callable[[], Awaitable[Mapping[str, Any] | None]]] = field(default_factory=dict)
 
 
 @asynccontextmanager
-async def tied(settings: Settings, metrics: Metrics) -> AsyncIterator[Ties]:
-    """The ties of *settings*; a Redis that is away does not hold up the start."""
-    if settings.redis_url is None:
-        yield Ties(NoSharedCache(), NoBus())
-        return
-    from proxy.adapters.redis import RedisCache, RedisLink  # noqa: PLC0415 - 12 MiB that a service without Redis does not need
-    from proxy.adapters.redis_bus import RedisBus  # noqa: PLC0415
-
-    prefix = f"{settings.media_redis_prefix}:1:"
+async def tied(settings: Settings, house: House, metrics: Metrics) -> AsyncIterator[Ties]:
+    """The ties of *settings* for the part that *house* gives this process; a Redis that is away does not hold up the start."""
     async with AsyncExitStack() as stack:
+        near: Bus = NoBus()
+        if house.role is Role.KEEPER:
+            near = await stack.enter_async_context(KeeperBus(house.sockets / "bus"))
+        elif house.role is Role.SERVER:
+            near = await stack.enter_async_context(HouseBus(house.sockets / "bus"))
+        if settings.redis_url is None:
+            yield Ties(NoSharedCache(), near, near)
+            return
+        from proxy.adapters.redis import RedisCache, RedisLink  # noqa: PLC0415 - 8 MiB that a service without Redis does not need
+        from proxy.adapters.redis_bus import RedisBus  # noqa: PLC0415
+
+        prefix = f"{settings.media_redis_prefix}:1:"
         address = redis_address.parse(settings.redis_url.get_secret_value())
         link = await stack.enter_async_context(RedisLink(address, metrics.redis))
         bus = await stack.enter_async_context(RedisBus(link, prefix))
-        yield Ties(RedisCache(link, prefix), bus, {"redis": link.ping})
+        yield Ties(RedisCache(link, prefix), bus, near, {"redis": link.ping})

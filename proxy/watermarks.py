@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -60,7 +61,10 @@ def load(path: Path, folder: Path) -> tuple[Watermark, ...]:
             faults.append(f"{name}: {error.detail}.")
         else:
             kept = folder / mark.name
-            shutil.copyfile(mark.path, kept)
+            if not kept.exists():  # another process may have put it there; its name is of what is in it
+                draft = kept.with_name(f".{mark.name}.{os.getpid()}")
+                shutil.copyfile(mark.path, draft)
+                draft.replace(kept)
             marks.append(replace(mark, path=str(kept)))
     if faults:
         raise BadWatermarks("\n".join(faults))

@@ -19,7 +19,16 @@ ROUTES = {name for name in MODULES if name.startswith("proxy.routes.")}
 MIGRATIONS = {name for name in MODULES if name.startswith("proxy.migrations.")}
 ADAPTERS = MIGRATIONS | {name for name in MODULES if name.startswith("proxy.adapters.")}
 """The migrations are the catalogue's, run by Alembic."""
-COMPOSERS = {"proxy.app", "proxy.checkup", "proxy.cli", "proxy.stores", "proxy.ties"}
+COMPOSERS = {
+    "proxy.app",
+    "proxy.checkup",
+    "proxy.cli",
+    "proxy.machine",
+    "proxy.mounting",
+    "proxy.processes",
+    "proxy.stores",
+    "proxy.ties",
+}
 LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
 REMOTE = {"proxy.adapters.remote", "proxy.adapters.remote_answers", "proxy.adapters.remote_reading"}
@@ -35,9 +44,10 @@ REDIS = {name for name in MODULES if name.startswith("proxy.adapters.redis")}
 DOORS = {
     "aiobotocore": S3,
     "aiohttp": LISTENING | REMOTE | S3,
-    "aiohttp_cors": {"proxy.app"},
+    "aiohttp_cors": {"proxy.mounting"},
     "alembic": {"proxy.adapters.catalogue", *MIGRATIONS},
     "botocore": S3,
+    "gunicorn": {"proxy.processes"},
     "jwt": {"proxy.auth"},
     "moka_py": {"proxy.cache"},
     "orjson": {"proxy.observe"},

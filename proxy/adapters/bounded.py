@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ ENTRIES = 50_000
 """objects at most: each takes about 220 bytes of memory here"""
 _VARIANT = re.compile(r"([0-9a-f]{32})/([0-9a-f]{40})")
 
+Packed = bytes | str
+"""The name of a variant is two digests: half the memory as bytes."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -32,6 +36,9 @@ class BoundedBackend:
 
     The order of use survives a restart: it is the time of the files, which each use sets. After a start the objects are
     counted in the background, and nothing makes room before that has ended. *evicted* is told of each that did.
+
+    A *shared* one is used by others, too (`UsedBackend`), whose writes it must be told of by `note`; what they have read is seen
+    by the time of the files.
     """
 
     def __init__(
@@ -41,14 +48,17 @@ class BoundedBackend:
         *,
         name: str = "variants",
         max_entries: int = ENTRIES,
+        shared: bool = False,
         evicted: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self._local = LocalBackend(root, name=name, durable=False)
+        self._local = LocalBackend(root, name=name, durable=False, shared=shared)
+        self._shared = shared
+        self._used_at: dict[Packed, float] = {}
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._evicted = evicted
-        self._blocks: OrderedDict[bytes | str, int] = OrderedDict()
+        self._blocks: OrderedDict[Packed, int] = OrderedDict()
         self._used = 0
         self._counting: asyncio.Task[None] | None = None
         self._is_complete = False
@@ -84,7 +94,7 @@ class BoundedBackend:
 
     async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
         """The object as it is now, which thereby was the one used last. What is not there costs no look at the disk."""
-        if self.is_counted and _packed(key) not in self._blocks:
+        if self.is_counted and not self._shared and _packed(key) not in self._blocks:
             raise NotFound("no object has this key")
         try:
             reader = await self._local.open(key, span)
@@ -111,10 +121,18 @@ class BoundedBackend:
         if size is not None and _blocks(size) * BLOCK_BYTES > self._max_bytes:
             raise StorageFull("the object is larger than all that is kept")
         meta = await self._local.put(key, body, content_type, admit, size=size, etag=etag)
-        self._take(key, meta.size)
+        await self.note(key, meta.size)
+        return meta
+
+    async def note(self, key: Key, size: int) -> None:
+        """An object of *size* bytes has been put, here or by another process; room is made for it."""
+        self._take(key, size)
         if self.is_counted:
             await self._make_room()
-        return meta
+
+    async def clear(self, lives: Callable[[int], bool]) -> None:
+        """As a `LocalBackend` does it."""
+        await self._local.clear(lives)
 
     async def delete(self, key: Key) -> None:
         """Remove the object; idempotent."""
@@ -134,24 +152,41 @@ class BoundedBackend:
         self._drop(key)
         self._blocks[_packed(key)] = _blocks(size)
         self._used += _blocks(size)
+        if self._shared:
+            self._used_at[_packed(key)] = time.time()
 
     def _drop(self, key: Key) -> None:
         self._used -= self._blocks.pop(_packed(key), 0)
+        self._used_at.pop(_packed(key), None)
 
     async def _make_room(self) -> None:
         while self._used * BLOCK_BYTES > self._max_bytes or len(self._blocks) > self._max_entries:
-            packed, blocks = self._blocks.popitem(last=False)
-            self._used -= blocks
+            packed = next(iter(self._blocks))
+            if self._shared and await self._was_used(packed):
+                continue
+            self._used -= self._blocks.pop(packed, 0)
+            self._used_at.pop(packed, None)
             self._evicted()
             await self._local.delete(_unpacked(packed))
+
+    async def _was_used(self, packed: Packed) -> bool:
+        # Whether another process has read it since we last knew; it then goes to the end of the line.
+        used = await self._local.last_use(_unpacked(packed))
+        if used <= self._used_at.get(packed, 0.0) or packed not in self._blocks:
+            return False
+        self._used_at[packed] = used
+        self._blocks.move_to_end(packed)
+        return True
 
     async def _count(self) -> None:
         try:
             found = [(used, _packed(listed.key), _blocks(listed.size)) async for used, listed in self._local.by_use()]
             found.sort(key=lambda entry: entry[0], reverse=True)
-            for _, packed, blocks in found:
+            for used, packed, blocks in found:
                 if packed not in self._blocks:  # those used since the start stand behind them, where the newest are
                     self._blocks[packed] = blocks
+                    if self._shared:
+                        self._used_at[packed] = used
                     self._blocks.move_to_end(packed, last=False)
                     self._used += blocks
             self._is_complete = True
@@ -160,16 +195,48 @@ class BoundedBackend:
             log.warning("variants.uncounted", reason=error.slug)
 
 
+class UsedBackend(LocalBackend):
+    """The objects of a shared `BoundedBackend` as another process uses them: *put_here* is told of each that it puts."""
+
+    def __init__(self, root: Path, max_bytes: int, put_here: Callable[[Key, int], None], *, name: str = "variants") -> None:
+        super().__init__(root, name=name, durable=False, shared=True)
+        self._max_bytes = max_bytes
+        self._put_here = put_here
+
+    async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
+        """The object as it is now, which thereby was the one used last."""
+        reader = await super().open(key, span)
+        if reader.file is not None:
+            os.utime(reader.file.fileno())
+        return reader
+
+    async def put(
+        self,
+        key: Key,
+        body: Body,
+        content_type: str,
+        admit: Admit | None = None,
+        *,
+        size: int | None = None,
+        etag: str | None = None,
+    ) -> ObjectMeta:
+        """As a local store does it."""
+        if size is not None and _blocks(size) * BLOCK_BYTES > self._max_bytes:
+            raise StorageFull("the object is larger than all that is kept")
+        meta = await super().put(key, body, content_type, admit, size=size, etag=etag)
+        self._put_here(key, meta.size)
+        return meta
+
+
 def _blocks(size: int) -> int:
     # The data and its record.
     return -(-size // BLOCK_BYTES) + 1
 
 
-def _packed(key: Key) -> bytes | str:
-    # A variant's name is two digests: half the memory as bytes.
+def _packed(key: Key) -> Packed:
     match = _VARIANT.fullmatch(key)
     return key if match is None else bytes.fromhex(match[1] + match[2])
 
 
-def _unpacked(packed: bytes | str) -> Key:
+def _unpacked(packed: Packed) -> Key:
     return Key(packed if isinstance(packed, str) else f"{packed.hex()[:32]}/{packed.hex()[32:]}")

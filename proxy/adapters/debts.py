@@ -18,10 +18,11 @@ PAGE = 1_000
 class Debts:
     """What stores owe, of at most *most_keys* keys in memory. With more of them every question goes to the ledger.
 
-    Only this process may change the ledger while it runs. Settled debts ask for nothing, and are not held in memory.
+    So it does where others change the ledger too (*shared*). Settled debts ask for nothing, and are not held in memory.
     """
 
-    def __init__(self, ledger: Ledger, stores: Collection[str], most_keys: int = MOST_KEYS) -> None:
+    def __init__(self, ledger: Ledger, stores: Collection[str], most_keys: int = MOST_KEYS, *, shared: bool = False) -> None:
+        self._shared = shared
         self._ledger = ledger
         self._stores = list(stores)
         self._most = most_keys
@@ -32,6 +33,9 @@ class Debts:
 
     async def load(self) -> None:
         """Learn what the ledger has; raises Unavailable."""
+        if self._shared:
+            self._counts = await self._ledger.backlog()
+            return
         async with self._writing:
             found: dict[Key, dict[str, Debt]] = {}
             after = None
@@ -51,7 +55,7 @@ class Debts:
         if self._complete:
             return
         self._counts = await self._ledger.backlog()
-        if sum(self._counts.values()) <= self._most // 2:
+        if not self._shared and sum(self._counts.values()) <= self._most // 2:
             await self.load()
 
     @property

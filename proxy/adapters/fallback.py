@@ -15,7 +15,7 @@ from processors.errors import MediaError
 from proxy import generations
 from proxy.adapters.debts import MOST_KEYS, Debts
 from proxy.adapters.homecoming import HomeComing, Policy
-from proxy.adapters.locks import KeyLocks
+from proxy.adapters.locks import KeyLocks, LockFile
 from proxy.adapters.places import LOCK_S, REMEMBERED, Deadlines, Place, Whereabouts, together
 from proxy.adapters.reading import Reader
 from proxy.adapters.spool import Spool
@@ -50,6 +50,8 @@ class FallbackBackend:
     *count* is told of events by name and store: ``failover`` (a write that this store took in place of the home), ``resumed`` (a
     body that it went on with), and what home-coming did with a debt of this store: ``copied``, ``left``, ``superseded``,
     ``removed``, ``failed``, ``damaged``.
+    *between* is the file of locks that several processes of one service share; of these only one pays debts, and the others *wake*
+    it when there are new ones.
     Stores are told apart by their names, which are in the ledger: an object stays findable when their order changes.
     """
 
@@ -68,6 +70,8 @@ class FallbackBackend:
         count: Callable[[str, str], None] = _not_counted,
         remembered: int = REMEMBERED,
         most_debts: int = MOST_KEYS,
+        between: Path | None = None,
+        wake: Callable[[], None] | None = None,
     ) -> None:
         self._deadlines = deadlines or Deadlines()
         self._places = [Place(store, self._deadlines) for store in stores]
@@ -76,28 +80,41 @@ class FallbackBackend:
         self._count = count
         self._spool_folder = spool
         self._spool = Spool(spool)
-        self._locks = KeyLocks(LOCK_S)
-        self._debts = Debts(ledger, [place.name for place in self._places], most_debts)
+        self._between = None if between is None else LockFile(between)
+        self._locks = KeyLocks(LOCK_S, self._between)
+        self._debts = Debts(ledger, [place.name for place in self._places], most_debts, shared=between is not None)
+        self._wake = wake
         self._whereabouts = Whereabouts(holder_of, self._deadlines.question, remembered)
         self._reader = Reader(self._places, self._debts, self._whereabouts, count)
         self._writer = Writer(self._places, self._debts, self._whereabouts, self._locks, self._deadlines, count)
         self._homecoming = HomeComing(
-            self._places, self._debts, self._whereabouts, self._locks, Policy(policy), self._deadlines, self._tell, count
-        )
+            self._places, self._debts, self._whereabouts, self._locks, Policy(policy), self._deadlines, self._tell, count,
+            between=self._between,
+        )  # fmt: skip
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Learn what is owed, and begin to pay it; raises Unavailable if the ledger does not answer."""
         await asyncio.to_thread(self._spool_folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        if self._between is not None:
+            self._between.open()
         await self._debts.load()
         self._tasks = [asyncio.create_task(place.watch(self._homecoming.store_is_back)) for place in self._places]
-        self._tasks.append(asyncio.create_task(self._homecoming.run()))
+        if self._wake is None:
+            self._wake = self._homecoming.wake
+            self._tasks.append(asyncio.create_task(self._homecoming.run()))
         return self
+
+    def pay(self) -> None:
+        """There may be something to pay, another process says."""
+        self._homecoming.wake()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._between is not None:
+            self._between.close()
 
     @property
     def states(self) -> dict[str, str]:
@@ -177,12 +194,16 @@ class FallbackBackend:
         try:
             yield
         except BaseException:  # who has left cannot wait for an answer of the ledger
-            self._homecoming.wake()
+            self._tell_payer()
             raise
         usable = {place.name for place in self._places if place.usable}
         with suppress(Unavailable):
             if any(debt.store in usable for debt in await self._debts.of(key)):
-                self._homecoming.wake()
+                self._tell_payer()
+
+    def _tell_payer(self) -> None:
+        assert self._wake is not None
+        self._wake()
 
     async def _remove(self, place: Place, debt: Debt) -> None:
         try:

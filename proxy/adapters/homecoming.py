@@ -14,7 +14,7 @@ import structlog
 from processors.errors import MediaError
 from proxy import generations
 from proxy.adapters.debts import Debts
-from proxy.adapters.locks import KeyLocks
+from proxy.adapters.locks import WHOLE, KeyLocks, LockFile
 from proxy.adapters.places import Deadlines, Place, Whereabouts, age, together
 from proxy.adapters.spool import NotTheStores, feeding
 from proxy.errors import NotFound, Unavailable
@@ -69,7 +69,9 @@ class HomeComing:
         placed: Callable[[Key, str], Awaitable[None]],
         count: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
+        between: LockFile | None = None,
     ) -> None:
+        self._between = between
         self._places = {place.name: place for place in places}
         self._debts = debts
         self._whereabouts = whereabouts
@@ -131,11 +133,15 @@ class HomeComing:
             try:
                 async with asyncio.timeout(self._deadlines.streaming), self._still:
                     await self._still.wait_for(lambda: not self._moving)
+                    if self._between is not None:
+                        await self._between.waited_for(WHOLE, shared=True)
             except TimeoutError:
                 raise Unavailable("an object is being moved from one store to another") from None
             yield
         finally:
             self._lists -= 1
+            if self._between is not None and not self._lists:
+                self._between.give_back(WHOLE)
             self.wake()
 
     async def _rest(self, began: float) -> None:
@@ -213,11 +219,15 @@ class HomeComing:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
+        if self._between is not None and not self._moving and not self._between.take(WHOLE):
+            raise _Overtaken
         self._moving += 1
         try:
             yield
         finally:
             self._moving -= 1
+            if self._between is not None and not self._moving:
+                self._between.give_back(WHOLE)
 
     async def _tell(self) -> None:
         async with self._still:

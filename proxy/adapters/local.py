@@ -18,7 +18,7 @@ import structlog
 
 from proxy import generations
 from proxy.adapters.disk import Damaged, Record, Steps
-from proxy.adapters.locks import KeyLocks
+from proxy.adapters.locks import KeyLocks, LockFile, place_of
 from proxy.adapters.objects import Objects, Staged
 from proxy.adapters.root import claim
 from proxy.errors import NotFound, StorageFull, Unavailable
@@ -33,6 +33,7 @@ DEADLINE_S = 30.0
 WRITE_BYTES = 1 << 18
 READ_BYTES = 1 << 18
 LIST_BATCH = 256
+DIGEST_CHARS = 64
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,8 @@ log = structlog.get_logger(__name__)
 
 class LocalBackend:
     """A store in the folder *root*, which it locks. With *durable* off nothing is synced: for what can be made again.
+
+    A *shared* one is not locked: the processes of one service use it, beneath the lock of the one that has started them.
 
     The disk works in threads of its own, and each step of it has *deadline_s* seconds. A put that is cancelled, or too slow,
     while it commits is undone; only when the commit has just come to its end it is too late, and the object is there.
@@ -51,6 +54,7 @@ class LocalBackend:
         *,
         name: str = "local",
         durable: bool = True,
+        shared: bool = False,
         deadline_s: float = DEADLINE_S,
         steps: Steps | None = None,
     ) -> None:
@@ -60,12 +64,17 @@ class LocalBackend:
         self._objects = Objects(root, self._steps)
         self._deadline_s = deadline_s
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"store-{name}")
-        self._locks = KeyLocks(deadline_s)  # the threads keep to one change of a key too; waiting here, none of them is taken up
+        self._between = LockFile(root / "keys.lock") if shared else None
+        # The threads keep to one change of a key too; waiting here, none of them is taken up.
+        self._locks = KeyLocks(deadline_s, self._between)
         self._claim: int | None = None
 
     async def __aenter__(self) -> Self:
         """Take possession of the folder and clear what the last process left open in it; raises StartError."""
         try:
+            if self._between is not None:
+                self._between.open()
+                return self
             self._claim = await asyncio.to_thread(claim, self._root, self._steps)
             with self._translated():
                 await asyncio.to_thread(self._objects.sweep)
@@ -79,6 +88,8 @@ class LocalBackend:
 
     async def _leave(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
+        if self._between is not None:
+            self._between.close()
         if self._claim is not None:
             os.close(self._claim)
             self._claim = None
@@ -160,6 +171,23 @@ class LocalBackend:
                         yield used, Listed(Key(record.key), record.size, generations.began(record.etag))
         finally:
             records.close()
+
+    async def last_use(self, key: Key) -> float:
+        """The time of its data's file, in seconds; 0 where there is none."""
+        with self._translated():
+            try:
+                return await self._step(lambda: self._objects.last_use(self._objects.head(key)))
+            except FileNotFoundError:
+                return 0.0
+
+    async def clear(self, lives: Callable[[int], bool]) -> None:
+        """Finish or undo what processes have left that do not *live* any more, while others work; of a shared store."""
+        with self._translated():
+            for leftover in await self._step(self._objects.leftovers, lives):
+                digest = [*leftover.name.split("."), ""][1]
+                if len(digest) == DIGEST_CHARS:  # else a probe's, which takes it away itself
+                    async with self._locks.alone_at(place_of(digest)):
+                        await self._step(self._objects.settle, leftover, surely=True)
 
     async def ping(self) -> None:
         """Raise Unavailable if a write would not work now."""

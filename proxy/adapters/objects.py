@@ -88,7 +88,7 @@ class Objects:
 
     def stage(self, key: Key) -> Staged:
         """A new file for *key*, which nobody sees."""
-        token = secrets.token_hex(8)
+        token = f"{os.getpid():08x}{secrets.token_hex(4)}"  # so that what a process leaves is known when it has ended
         place = self._place(key)
         path = self._tmp / f"{place.folder.name}.{place.digest}.{token}"
         return Staged(key, token, path, self._steps.create(path))
@@ -140,6 +140,8 @@ class Objects:
                 self._steps.rename(staged.path, place.data(record.generation))
                 break
             except FileNotFoundError:  # a removal took the folder, which it had found empty, in this moment
+                with self._lock:
+                    self._known.discard(place.folder)
                 if attempt == RENAMES - 1:
                     raise
         if old is not None:  # else a power cut could keep the new record, which replaces the old, and lose the name of its data
@@ -183,16 +185,29 @@ class Objects:
 
     def sweep(self) -> None:
         """Clear what the last process left in ``tmp``: half commits are finished or undone."""
+        for leftover in self.leftovers(lambda process: False):
+            self.settle(leftover)
+
+    def leftovers(self, lives: Callable[[int], bool]) -> list[Path]:
+        """What lies in ``tmp`` and is not staged by a process that *lives*; for `settle`."""
+        found = []
         for leftover in list(self._tmp.iterdir()):
-            if match := STAGED.fullmatch(leftover.name):
-                self._finish(Place(self._folder(match[1]), match[2]), match[3], leftover)
-            elif match := NOTE.fullmatch(leftover.name):
-                place, generation = Place(self._folder(match[1]), match[2]), match[3]
-                with contextlib.suppress(Damaged):
-                    live = self._live(place, strict=True)
-                    if live is None or live.generation != generation:
-                        self._steps.unlink(place.data(generation))
-            self._steps.unlink(leftover)
+            staged = STAGED.fullmatch(leftover.name)
+            if staged is None or not lives(int(staged[3][:8], 16)):
+                found.append(leftover)
+        return found
+
+    def settle(self, leftover: Path) -> None:
+        """Finish or undo the half commit that *leftover* is of; nothing else may change its key meanwhile."""
+        if match := STAGED.fullmatch(leftover.name):
+            self._finish(Place(self._folder(match[1]), match[2]), match[3], leftover)
+        elif match := NOTE.fullmatch(leftover.name):
+            place, generation = Place(self._folder(match[1]), match[2]), match[3]
+            with contextlib.suppress(Damaged):
+                live = self._live(place, strict=True)
+                if live is None or live.generation != generation:
+                    self._steps.unlink(place.data(generation))
+        self._steps.unlink(leftover)
 
     def _finish(self, place: Place, token: str, path: Path) -> None:
         # A power cut kept the name of the record and lost that of the data, which lies here.

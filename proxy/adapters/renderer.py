@@ -13,6 +13,7 @@ from typing import IO
 from processors.batch import Batch
 from processors.errors import Busy
 from processors.pool import Pool
+from processors.pool_socket import PoolClient
 from processors.values import Inspected
 from proxy.errors import Unavailable
 from proxy.ports import Body, CleanBody, ObjectReader
@@ -28,7 +29,7 @@ class PoolRenderer:
     At most as many sources lie there at a time as *pool* has places: beyond them callers are told Busy.
     """
 
-    def __init__(self, pool: Pool, spool: Path) -> None:
+    def __init__(self, pool: Pool | PoolClient, spool: Path) -> None:
         self._pool = pool
         self._spool = spool
         self._room = pool.places

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ class HealthRoutes:
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Every part's state and latency; 200 also when one is not well, for people and dashboards."""
         state = await self._state({**self._vital, **self._others})
-        inside = {"version": self._version, "parts": state["parts"]} if self._operators.include(request) else {}
+        inside = (
+            {"version": self._version, "process": os.getpid(), "parts": state["parts"]} if self._operators.include(request) else {}
+        )
         return _fresh({"status": state["status"], **self._modes, **inside})
 
     async def live(self, request: web.Request) -> web.StreamResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy import redis_address
+from proxy.adapters.house_bus import HouseBus, KeeperBus
 from proxy.adapters.redis import RedisLink
 from proxy.adapters.redis_bus import RedisBus
 from proxy.ports import Bus
@@ -19,12 +21,18 @@ from tests.kit.waiting import eventually
 Three = tuple[Bus, Bus, Bus]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "house", "redis"])
 async def buses(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Three]:
     """Those of three processes."""
     if request.param == "memory":
         hub = Hub()
         yield MemoryBus(hub), MemoryBus(hub), MemoryBus(hub)
+        return
+    if request.param == "house":
+        with tempfile.TemporaryDirectory() as folder:  # the name of a socket is short
+            path = Path(folder) / "bus"
+            async with KeeperBus(path) as keeper, HouseBus(path) as one, HouseBus(path) as two:
+                yield one, keeper, two
         return
     with provided(tmp_path / "redis") as server:
         async with AsyncExitStack() as stack:

@@ -82,7 +82,7 @@ class RunningServer:
         self._is_warm = False
         self.folder.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve"],
+            self.command,
             env=self.env,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -94,6 +94,11 @@ class RunningServer:
         assert self._process.stderr is not None
         self.output.follow(self._process.stdout)  # type: ignore[arg-type]
         self.output.follow(self._process.stderr)  # type: ignore[arg-type]
+
+    @property
+    def command(self) -> list[str]:
+        """What starts it."""
+        return [sys.executable, "-m", "proxy", "serve"]
 
     def _answers(self) -> bool:
         assert self._process is not None

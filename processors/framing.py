@@ -1,0 +1,38 @@
+"""How two processes of one machine talk over a socket: words as JSON behind their length, and bytes behind the words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+MAX_WORDS_BYTES = 1 << 20
+MAX_DATA_BYTES = 256 << 20
+LIMIT_BYTES = 1 << 20
+
+
+class Broken(Exception):
+    """The other side has gone, or speaks nonsense."""
+
+
+async def heard(reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes]:
+    """The next words and the bytes behind them; raises Broken."""
+    try:
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        if size > MAX_WORDS_BYTES:
+            raise Broken
+        words = json.loads(await reader.readexactly(size))
+        length = int(words.pop("size", 0))
+        if not 0 <= length <= MAX_DATA_BYTES:
+            raise Broken
+        return words, await reader.readexactly(length) if length else b""
+    except (OSError, EOFError, ValueError, AttributeError) as error:
+        raise Broken from error
+
+
+def put(writer: asyncio.StreamWriter, words: dict[str, Any], data: bytes = b"") -> None:
+    """Send *words*, and *data* behind them; what the other side does not take yet stays in memory."""
+    text = json.dumps(words | ({"size": len(data)} if data else {})).encode()
+    writer.write(len(text).to_bytes(4, "big") + text)
+    if data:
+        writer.write(data)

@@ -1,0 +1,180 @@
+"""What a process has of the machine that it runs on: folders, records, picture workers. Like `stores`, it chooses adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import structlog
+
+from processors.errors import MediaError
+from processors.pool import Pool
+from processors.pool_socket import PoolClient, PoolListener
+from processors.values import Limits, Watermark
+from proxy import watermarks
+from proxy.adapters.bounded import BoundedBackend, UsedBackend
+from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.local import LocalBackend
+from proxy.errors import StartError
+from proxy.house import House, Role, lives
+from proxy.keys import Key
+from proxy.observe import Metrics
+from proxy.ports import Bus
+from proxy.settings import Settings, Truncated
+
+PATROL_S = 10.0
+PUT = "put"
+"""what a process says when it has put a rendition into the bounded store"""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """*thumbnails* is the store of lasting renditions where no other is, *fleeting* that of the others.
+
+    *spool* is for what is on its way, *marks* are the watermarks.
+    """
+
+    spool: Path
+    marks: tuple[Watermark, ...]
+    catalogue: SqlCatalogue
+    thumbnails: LocalBackend
+    fleeting: BoundedBackend | UsedBackend
+    pool: Pool | PoolClient
+
+
+@asynccontextmanager
+async def machine(settings: Settings, house: House, bus: Bus, metrics: Metrics) -> AsyncIterator[Machine]:
+    """Open it for the part that *house* gives this process; raises StartError. *bus* leads to the machine's other processes."""
+    data = settings.media_data_dir
+    async with AsyncExitStack() as stack:
+        # First of all, since it holds the lock that lets one service alone work in the data folder.
+        thumbnails = await stack.enter_async_context(
+            LocalBackend(data / "thumbnails", name="thumbnails", durable=False, shared=house.is_shared)
+        )
+        spool = _spool(data / "spool", house)
+        marks = _watermarks(settings, data / "watermarks", house)
+        catalogue = await stack.enter_async_context(SqlCatalogue(data / "catalogue.sqlite"))
+        pool = await stack.enter_async_context(_pool(settings, house, marks, data))
+        fleeting = await stack.enter_async_context(_fleeting(settings, house, bus, metrics))
+        yield Machine(spool, marks, catalogue, thumbnails, fleeting, pool)
+
+
+@runtime_checkable
+class Clearing(Protocol):
+    """A store of this machine in which a process may leave something."""
+
+    name: str
+
+    async def clear(self, lives: Callable[[int], bool]) -> None:
+        """Finish or undo what processes have left that do not *live* any more."""
+        ...
+
+
+async def patrol(stores: Sequence[Clearing], spools: Path) -> None:
+    """For ever: clear away what processes that are no more have left in *stores*, and the folders of *spools* with their ids."""
+    while True:
+        await asyncio.sleep(PATROL_S)
+        for store in stores:
+            try:
+                await store.clear(lives)
+            except MediaError as error:
+                log.warning("patrol.failed", store=store.name, reason=error.slug)
+        for folder in await asyncio.to_thread(lambda: [*spools.iterdir()]):
+            if folder.name.isdigit() and not lives(int(folder.name)):
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def emptied(folder: Path) -> Path:
+    """*folder*, new and private."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def limits(settings: Settings, marks: tuple[Watermark, ...]) -> Limits:
+    """What a picture may cost."""
+    return Limits(
+        max_pixels=settings.media_max_pixels,
+        max_pixels_all_frames=settings.media_max_pixels_all_frames,
+        max_frames=settings.media_max_frames,
+        budget_bytes=settings.media_decode_budget,
+        deadline_s=settings.media_render_deadline,
+        shows_truncated=settings.media_truncated is Truncated.SHOW,
+        watermarks=marks,
+    )
+
+
+def _spool(folder: Path, house: House) -> Path:
+    # Several processes have one each, so that what one leaves when it is killed can be told from what others work on.
+    if not house.is_shared:
+        return emptied(folder)
+    own = folder / str(os.getpid())
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return own
+
+
+def _watermarks(settings: Settings, folder: Path, house: House) -> tuple[Watermark, ...]:
+    if not house.is_shared:
+        emptied(folder)
+    if settings.media_watermarks is None:
+        return ()
+    try:
+        return watermarks.load(settings.media_watermarks, folder)
+    except watermarks.BadWatermarks as error:
+        raise StartError(f"MEDIA_WATERMARKS: {settings.media_watermarks} is not usable. {error}".removesuffix(".")) from None
+
+
+@asynccontextmanager
+async def _pool(settings: Settings, house: House, marks: tuple[Watermark, ...], data: Path) -> AsyncIterator[Pool | PoolClient]:
+    path = house.sockets / "pool"
+    if house.role is Role.SERVER:
+        places = settings.render_workers + settings.render_queue
+        async with PoolClient(path, places) as client:
+            yield client
+        return
+    readable = tuple(data / name for name in ("media", "thumbnails", "watermarks", "spool"))
+    for folder in readable if settings.media_local_store else readable[1:]:
+        folder.mkdir(mode=0o700, exist_ok=True)  # what a worker may read is settled when it starts
+    async with Pool(
+        limits(settings, marks), settings.render_workers, settings.render_queue, settings.media_render_wait, readable=readable
+    ) as pool:
+        if house.role is Role.ALONE:
+            yield pool
+            return
+        async with PoolListener(pool, path):
+            yield pool
+
+
+@asynccontextmanager
+async def _fleeting(settings: Settings, house: House, bus: Bus, metrics: Metrics) -> AsyncIterator[BoundedBackend | UsedBackend]:
+    folder, most = settings.media_data_dir / "variants", settings.media_variants_bytes
+    tasks: set[asyncio.Task[None]] = set()
+
+    def behind(work: asyncio.Task[None]) -> None:
+        tasks.add(work)
+        work.add_done_callback(tasks.discard)
+
+    if house.role is Role.SERVER:
+
+        def put_here(key: Key, size: int) -> None:
+            behind(asyncio.create_task(bus.say(PUT, f"{size} {key}")))
+
+        async with UsedBackend(folder, most, put_here) as used:
+            yield used
+        return
+    async with BoundedBackend(folder, most, shared=house.is_shared, evicted=metrics.evicted) as bounded:
+
+        def put_there(word: str) -> None:
+            size, _, key = word.partition(" ")
+            behind(asyncio.create_task(bounded.note(Key(key), int(size))))
+
+        bus.listen(PUT, put_there, lambda: None)
+        yield bounded

@@ -1,0 +1,109 @@
+"""Which address leads to which handler, and what pages of other origins may do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp_cors
+from aiohttp import web
+
+from proxy import peer
+from proxy.middleware import REQUEST_ID
+from proxy.responses import SERVER
+from proxy.routes.assets import AssetRoutes
+from proxy.routes.media import MediaRoutes
+from proxy.routes.ops import HealthRoutes, PageRoutes
+from proxy.routes.store import StoreRoutes
+from proxy.routes.uploads import UploadRoutes
+
+PREFLIGHT_AGE_S = 86_400
+ALLOWED_HEADERS = (
+    *("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Requested-With", "X-HTTP-Method-Override"),
+    *("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
+    *("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat"),
+    *("Upload-Checksum", "Upload-Complete", "Upload-Draft-Interop-Version"),
+)
+EXPOSED_HEADERS = (
+    *("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Content-Disposition", "Location", "Retry-After"),
+    *("X-Request-ID", "X-Media-Degraded", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Defer-Length"),
+    *("Upload-Concat", "Upload-Expires", "Upload-Complete", "Upload-Limit", "Tus-Resumable", "Tus-Version", "Tus-Extension"),
+    *("Tus-Max-Size", "Tus-Checksum-Algorithm"),
+)
+
+
+def mount(
+    app: web.Application,
+    origins: tuple[str, ...],
+    media: MediaRoutes,
+    uploads: UploadRoutes,
+    assets: AssetRoutes,
+    store: StoreRoutes,
+    health: HealthRoutes,
+    pages: PageRoutes,
+) -> None:
+    """Give each address of *app* its handlers, and pages of *origins* the right to ask."""
+    table: list[tuple[str, str, dict[str, Any]]] = [
+        ("media", r"/api/media/{key:[\s\S]*}", {"GET": media.get, "HEAD": media.get, "DELETE": media.delete}),
+        ("upload", "/api/upload", {"POST": uploads.create}),
+        ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
+        ("assets-query", "/api/assets/query", {"POST": assets.query}),
+        ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get, "PATCH": assets.patch}),
+        ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
+        ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
+        ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),
+        ("live", "/api/health/live", {"GET": health.live, "HEAD": health.live}),
+        ("ready", "/api/health/ready", {"GET": health.ready, "HEAD": health.ready}),
+        ("metrics", "/metrics", {"GET": health.metrics}),
+        ("openapi", "/api/openapi.json", {"GET": pages.openapi, "HEAD": pages.openapi}),
+        ("docs", "/docs", {"GET": pages.docs, "HEAD": pages.docs}),
+        ("console", "/", {"GET": pages.index, "HEAD": pages.index}),
+        ("console-file", "/console/{name}", {"GET": pages.file, "HEAD": pages.file}),
+    ]
+    cors = aiohttp_cors.setup(
+        app,
+        defaults={
+            origin: aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
+                allow_headers=ALLOWED_HEADERS,
+                expose_headers=EXPOSED_HEADERS,
+                allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+                max_age=PREFLIGHT_AGE_S,
+            )
+            for origin in origins
+        },
+    )
+    for name, path, handlers in table:
+        resource = app.router.add_resource(path, name=name)
+        shared = cors.add(resource) if origins and _is_for_pages(path) else None
+        for method, handler in handlers.items():
+            route = resource.add_route(method, handler, expect_handler=_not_yet)
+            if shared is not None:
+                cors.add(route)
+    app.on_response_prepare.append(_stamp(frozenset(origins)))
+
+
+def _stamp(origins: frozenset[str]) -> Any:
+    exposed = ",".join(EXPOSED_HEADERS)
+
+    async def stamp(request: web.Request, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers["Server"] = SERVER
+        headers["X-Request-ID"] = request[REQUEST_ID]
+        if not origins or not _is_for_pages(request.path):
+            return
+        headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
+        origin = request.headers.get("Origin")
+        if origin in origins and "Access-Control-Allow-Origin" not in headers:
+            # What the router itself refuses (404, 405) belongs to no route, so aiohttp-cors leaves it alone.
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Expose-Headers"] = exposed
+
+    return stamp
+
+
+def _is_for_pages(path: str) -> bool:
+    # The API, but for what media proxies say to each other.
+    return path.startswith("/api/") and not path.startswith(peer.LIST)
+
+
+async def _not_yet(request: web.Request) -> None:
+    """Leave Expect: 100-continue to the route, which answers it when token and size are in order (aiohttp issue 8877)."""

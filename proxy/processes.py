@@ -1,0 +1,304 @@
+"""Several processes as one service on one machine: gunicorn keeps those that answer requests, and beside them there is a keeper."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+from aiohttp import web
+from aiohttp.worker import GunicornWebWorker
+from gunicorn import glogging
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+
+from proxy import access
+from proxy.adapters.disk import Steps
+from proxy.adapters.objects import Objects
+from proxy.adapters.root import claim
+from proxy.app import create_service
+from proxy.auth import Tokens
+from proxy.errors import StartError
+from proxy.house import House, Role
+from proxy.machine import emptied
+from proxy.observe import METRICS_FOLDER, configure_logs, process_ended
+from proxy.run import Greeting, address_of
+from proxy.settings import Settings
+
+BACKLOG = 1024
+ACCEPTED_AT_ONCE = 1
+"""connections that a process takes when it wakes: with more, the first to wake would get them all"""
+SILENT_S = 30
+"""after which a process whose loop stands still is replaced"""
+LAST_WORDS_S = 5
+KEEPER_START_S = 60.0
+KEEPER_PAUSE_S = 0.5
+STATUS_BAD_START = 2
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, tokens_and_origin: tuple[Tokens, bool], greet: Greeting) -> None:
+    """Serve until SIGTERM or SIGINT; raises OSError if the address cannot be listened on, and StartError."""
+    configure_logs(settings.media_log_level)
+    tokens, is_own_secret = tokens_and_origin
+    with ExitStack() as stack:
+        sockets = stack.enter_context(_listening(settings))
+        stack.enter_context(_claimed(settings))
+        folder = Path(tempfile.mkdtemp(prefix="media-proxy-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        keeper = stack.enter_context(Keeper(settings, tokens, folder, [listening.fileno() for listening in sockets]))
+        address = address_of(sockets[0].getsockname())
+        # What is there now, all processes share as long as they do not write to it; the collector would.
+        gc.collect()
+        gc.freeze()
+        greet(settings, address, tokens, is_own_secret=is_own_secret)
+        # From here on they are gunicorn's, which closes them.
+        _serve(Servers(_Application(settings, tokens, folder, [listening.detach() for listening in sockets]), settings, keeper))
+
+
+def _serve(servers: Servers) -> None:
+    # gunicorn's processes come back here when they end: what is around belongs to the one that has forked them.
+    ours = os.getpid()
+    status = 1
+    try:
+        servers.run()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+        if os.getpid() == ours:
+            raise
+    finally:
+        if os.getpid() != ours:
+            sys.stdout.flush()
+            os._exit(status)
+
+
+class Keeper:
+    """The keeper's process, from outside: it is started again when it has ended, and ends when this process does."""
+
+    def __init__(self, settings: Settings, tokens: Tokens, folder: Path, sockets: list[int]) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._folder = folder
+        self._sockets = sockets
+        self._life: tuple[int, int] = os.pipe()
+        self._alive = -1
+        self._process = 0
+        self._not_before = 0.0
+
+    def __enter__(self) -> Keeper:
+        """Start it, and wait until all its parts are there; raises the StartError that it met."""
+        self._fork(begins=True)
+        answer = os.read(self._alive, 4096)
+        if answer != b"ready":
+            self._reap()
+            raise StartError(answer.decode() or "the keeper of the picture workers does not start")
+        os.set_blocking(self._alive, False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._life[1])
+        os.close(self._life[0])
+        self._reap()
+
+    def attend(self) -> None:
+        """Start it again if it has ended."""
+        try:
+            ended = os.read(self._alive, 4096) == b""
+        except BlockingIOError:
+            ended = False
+        if ended and time.monotonic() >= self._not_before:
+            log.error("keeper.ended")
+            os.close(self._alive)
+            self._reap()
+            self._fork(begins=False)
+
+    def _fork(self, *, begins: bool) -> None:
+        self._not_before = time.monotonic() + KEEPER_PAUSE_S
+        alive, ours = os.pipe()
+        self._process = os.fork()
+        if self._process:
+            os.close(ours)
+            self._alive = alive
+            if not begins:
+                os.set_blocking(alive, False)
+            return
+        os.close(alive)
+        os.close(self._life[1])
+        for listening in self._sockets:
+            os.close(listening)
+        house = House(Role.KEEPER, self._folder, begins=begins)
+        _keep(self._settings, self._tokens, house, self._life[0], ours)
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):  # gunicorn, which waits for all children, was faster
+            os.waitpid(self._process, 0)
+
+
+def _keep(settings: Settings, tokens: Tokens, house: House, life: int, ready: int) -> NoReturn:
+    """The keeper's process, from within; *ready* is told when it is, or why it cannot be."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)  # it ends with its parent
+    status = 1
+    try:
+        asyncio.run(_kept(settings, tokens, house, life, ready))
+        status = 0
+    except StartError as error:
+        os.write(ready, str(error).encode()[:4000])
+    except Exception:
+        log.exception("keeper.crashed")
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+async def _kept(settings: Settings, tokens: Tokens, house: House, life: int, ready: int) -> None:
+    parent_ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with create_service(settings, tokens, house):
+        loop.add_reader(life, parent_ended.set)
+        os.write(ready, b"ready")
+        await parent_ended.wait()
+        loop.remove_reader(life)
+
+
+class Servers(Arbiter):  # type: ignore[misc]
+    """gunicorn's arbiter, which looks after the *keeper* too."""
+
+    def __init__(self, app: BaseApplication, settings: Settings, keeper: Keeper) -> None:
+        self._settings = settings
+        self._keeper = keeper
+        super().__init__(app)
+
+    def manage_workers(self) -> None:
+        """Start what is missing."""
+        self._keeper.attend()
+        super().manage_workers()
+
+    def handle_hup(self) -> None:
+        """Have new processes read the presets again; with presets that are not usable everything stays as it is."""
+        try:
+            access.presets(self._settings)
+        except StartError as error:
+            log.error("presets.refused", reason=str(error))
+            return
+        super().handle_hup()
+
+    def handle_usr2(self) -> None:
+        """Not offered: a second service cannot have the same folders."""
+
+
+class _Application(BaseApplication):  # type: ignore[misc]
+    """What gunicorn asks for: its configuration, and what its workers run."""
+
+    def __init__(self, settings: Settings, tokens: Tokens, folder: Path, sockets: list[int]) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._folder = folder
+        self._sockets = sockets
+        super().__init__()
+
+    def load_config(self) -> None:
+        given = {
+            "bind": [f"fd://{listening}" for listening in self._sockets],
+            "workers": self._settings.media_workers,
+            "worker_class": Server,
+            "timeout": SILENT_S,
+            "graceful_timeout": int(self._settings.media_drain) + LAST_WORDS_S,
+            "logger_class": Log,
+            "control_socket_disable": True,
+            "child_exit": lambda server, worker: process_ended(worker.pid),
+        }
+        for name, value in given.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """What makes the service of one process."""
+        return partial(create_service, self._settings, self._tokens, House(Role.SERVER, self._folder, begins=False))
+
+
+class Server(GunicornWebWorker):
+    """A process that answers requests: our runner with its limits, under gunicorn's supervision."""
+
+    async def _run(self) -> None:
+        async with self.wsgi() as service:
+            await service.runner.setup()
+            for listening in self.sockets:
+                await web.SockSite(service.runner, listening, backlog=ACCEPTED_AT_ONCE).start()
+                listening.listen(BACKLOG)  # what waits in the kernel is another matter
+            self.booted = True
+            gc.collect()
+            gc.freeze()
+            while self.alive and os.getppid() == self.ppid:
+                self.notify()
+                await self._wait_next_notify()
+            log.info("drain.begun")
+            service.health.is_draining = True
+            cleaning = asyncio.ensure_future(service.runner.cleanup())
+            while not cleaning.done():
+                self.notify()
+                await asyncio.wait([cleaning], timeout=1.0)
+            await cleaning
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: begin to stop now, and not at the next look."""
+        super().handle_exit(sig, frame)
+        self._notify_waiter_done()
+
+
+class Log(glogging.Logger):  # type: ignore[misc]
+    """gunicorn's lines go where all others go; what is not at least a warning says nothing to operators."""
+
+    def setup(self, cfg: Any) -> None:
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.WARNING)
+        self.access_log.disabled = True
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        found = socket.getaddrinfo(settings.media_host, settings.media_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        sockets = []
+        for family, _, _, _, place in found:
+            try:
+                listening = socket.create_server(place[:2], family=family, backlog=BACKLOG)
+            except OSError as error:
+                raise OSError(error.errno, os.strerror(error.errno or 0)) from error
+            sockets.append(stack.enter_context(listening))
+        yield sockets
+
+
+@contextmanager
+def _claimed(settings: Settings) -> Iterator[None]:
+    """Within, the data folder is this service's, and what the last one left in it is cleared away."""
+    data = settings.media_data_dir
+    with ExitStack() as stack:
+        for name in ("thumbnails", "media", "variants"):
+            if name == "media" and not settings.media_local_store:
+                continue
+            steps = Steps(durable=name == "media")
+            lock = claim(data / name, steps)
+            stack.callback(os.close, lock)
+            fcntl.fcntl(lock, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+            try:
+                Objects(data / name, steps).sweep()
+            except OSError as error:
+                raise StartError(f"the folder {data / name} cannot be used: {error.strerror}") from error
+        for name in ("spool", "watermarks", METRICS_FOLDER):
+            emptied(data / name)
+        yield
