@@ -102,6 +102,8 @@ _CLAIMS = {
 _MAIN_TYPES = {"image": Kind.IMAGE, "video": Kind.VIDEO, "audio": Kind.AUDIO}
 # Containers of films that often hold sound alone (a browser's recorder says audio/webm or audio/mp4), and the reverse.
 _EITHER = frozenset(("mp4", "mov", "webm", "mkv", "ogv", "ogg", "m4a"))
+# What senders cannot tell apart, since it takes more than a name to: the members of each are taken for one another.
+_ALIKE = (frozenset(("mp4", "mov", "m4a")), frozenset(("webm", "mkv")), frozenset(("ogv", "ogg")), frozenset(("heic", "heif")))
 
 
 def by_mime(mime: str) -> Format | None:
@@ -124,6 +126,11 @@ def agree(format: Format, content_type: str | None) -> bool:
     if claimed is None or claimed is format.kind:
         return True
     return format.name in _EITHER and claimed in (Kind.VIDEO, Kind.AUDIO)
+
+
+def is_promised(format: Format, promised: Format) -> bool:
+    """Whether a body of *format* may have the name of one that was promised to be *promised*: the same, or all but the same."""
+    return format is promised or any({format.name, promised.name} <= alike for alike in _ALIKE)
 
 
 def sniff(head: bytes) -> Format:

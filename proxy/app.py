@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -17,13 +15,13 @@ from aiohttp import web
 from processors.formats import Kind
 from processors.pool import Pool
 from processors.pool_socket import PoolClient
-from proxy import stores
+from proxy import own_secrets, stores
 from proxy.access import Gate, presets, signer
 from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.renderer import PoolRenderer
 from proxy.assets import Assets
-from proxy.auth import Tokens, check_key, new_secret
+from proxy.auth import Tokens, check_key
 from proxy.commons import Commons
 from proxy.delivery import Delivery
 from proxy.descriptions import Descriptions
@@ -36,6 +34,7 @@ from proxy.mounting import mount
 from proxy.observe import Metrics
 from proxy.ports import Backend
 from proxy.presets import Presets
+from proxy.promising import promised
 from proxy.renditions import Renditions
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.media import Departure, MediaRoutes
@@ -54,7 +53,6 @@ from proxy.warming import Warming
 from proxy.watermarks import Watermarks
 
 NAME = "sav3-media-proxy"
-SECRET_FILE = "jwt-secret"  # noqa: S105 - a file name
 ERRANDS_DEADLINE_S = 10.0
 ALONE = House()
 SERVICE_TOKEN_S = 300
@@ -84,7 +82,7 @@ def token_maker(settings: Settings) -> tuple[Tokens, bool]:
     if settings.jwt_secret is not None:
         key = settings.jwt_secret.get_secret_value()
     if key is None:
-        key, ours = _own_secret(settings.media_data_dir / SECRET_FILE), True
+        key, ours = own_secrets.kept(settings.media_data_dir, own_secrets.JWT_FILE), True
     try:
         check_key(key, settings.algorithms)
     except ValueError:
@@ -156,9 +154,13 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         if house.is_shared:
             stack.push_async_callback(_ended, asyncio.create_task(metrics.refresh_for_ever()))
         if house.role is Role.KEEPER:
-            folders = [here.thumbnails, *(store for store in (here.fleeting, *kept.each) if isinstance(store, Clearing))]
+            folders = [
+                here.thumbnails,
+                *(store for store in (here.fleeting, kept.incoming, *kept.each) if isinstance(store, Clearing)),
+            ]
             stack.push_async_callback(_ended, asyncio.create_task(patrol(folders, data / "spool")))
         presenter = Presenter(settings.media_public_url)
+        pledged = await stack.enter_async_context(promised(settings, tokens, kept, catalogue, ingest, presenter, metrics, house))
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
         health = _health(settings, tokens, kept, catalogue, pool, ties, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
@@ -168,7 +170,8 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             app,
             settings.media_cors_origins,
             MediaRoutes(delivery, assets, descriptions, gate, hot, departure, settings.media_idle_timeout),
-            UploadRoutes(ingest, tokens, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
+            UploadRoutes(ingest, pledged.grants, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
+            pledged.routes,
             AssetRoutes(assets, tokens, presenter, warming, sets, settings.media_idle_timeout),
             StoreRoutes(
                 kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())
@@ -272,25 +275,3 @@ def _max_bytes(settings: Settings) -> dict[Kind, int]:
         Kind.AUDIO: settings.media_max_bytes_audio,
         Kind.DOCUMENT: settings.media_max_bytes_document,
     }
-
-
-def _own_secret(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise BadSettings(f"MEDIA_DATA_DIR: {SECRET_FILE} in it cannot be read ({error.strerror})") from None
-    secret = new_secret()
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secret + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise BadSettings(
-            f"MEDIA_DATA_DIR: a secret cannot be written there ({error.strerror}); name a folder that is writable"
-        ) from None
-    return secret

@@ -111,6 +111,20 @@ class Conflict(MediaError):
     title = "The request conflicts with another"
 
 
+class NotUploaded(Conflict):
+    """What was promised has not been uploaded yet, or not to its end."""
+
+    slug = "not-uploaded"
+    title = "Nothing has been uploaded yet"
+
+
+class AlreadyUploaded(Conflict):
+    """The address or the token was good for one upload, and that has been made."""
+
+    slug = "already-uploaded"
+    title = "This has been uploaded already"
+
+
 class PreconditionFailed(MediaError):
     """If-Match or If-Unmodified-Since does not hold (RFC 9110 section 13.1)."""
 

@@ -15,7 +15,7 @@ from processors.errors import MediaError, Unsupported
 from processors.formats import Format, Kind
 from proxy import keys, streams
 from proxy.descriptions import details
-from proxy.errors import Conflict, IdempotencyReused, TooLarge
+from proxy.errors import Conflict, IdempotencyReused, NotFound, TooLarge
 from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Asset, Backend, Body, Catalogue, ObjectReader, Renderer, State
@@ -31,6 +31,18 @@ class Incoming:
     filename: str | None = None
     claimed_type: str | None = None
     length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """A *key* that was promised for a body of *format*. *still_allowed* raises at the last moment before the object is visible.
+
+    Whoever stores under it must be the only one at work on that key.
+    """
+
+    key: Key
+    format: Format
+    still_allowed: Callable[[], Awaitable[object]]
 
 
 class Ingest:
@@ -68,26 +80,52 @@ class Ingest:
         claimed = formats.claimed_kind(claimed_type)
         return self.max_bytes if claimed is None else self._limits.get(claimed, self.max_bytes)
 
-    async def store(self, owner: str, incoming: Incoming, idempotency_key: str | None = None) -> Asset:
-        """Store the body under a minted key and record it; durable on return, and nothing is left of it when this raises.
+    async def store(
+        self, owner: str, incoming: Incoming, idempotency_key: str | None = None, promised: Promised | None = None
+    ) -> Asset:
+        """Store the body under a minted key, or the *promised* one, and record it.
 
-        The type is what the bytes are. With an *idempotency_key* that already stands for an asset of the owner, the body
-        is read and compared, and that asset is given again; raises Conflict while the first is still under way and
-        IdempotencyReused for other bytes.
+        Durable on return, and nothing is left of it when this raises. The type is what the bytes are. With an
+        *idempotency_key* that already stands for an asset of the owner, the body is read and compared, and that asset is
+        given again; raises Conflict while the first is still under way and IdempotencyReused for other bytes.
+        An asset that an earlier attempt has stored under the promised key is given again, and the body is not read.
         """
+        if promised is not None:
+            return await self._earlier(promised.key) or await self._store(owner, incoming, None, promised)
         if idempotency_key is None:
-            return await self._store(owner, incoming, None)
+            return await self._store(owner, incoming, None, None)
         mark = (owner, idempotency_key)
         if mark in self._under_way:
             raise Conflict("an upload with this Idempotency-Key is under way", headers={"Retry-After": "2"})
         self._under_way.add(mark)
         try:
             earlier = await self._catalogue.find(owner, idempotency_key)
-            return await self._store(owner, incoming, idempotency_key) if earlier is None else await self._again(earlier, incoming)
+            if earlier is None:
+                return await self._store(owner, incoming, idempotency_key, None)
+            return await self._again(earlier, incoming)
         finally:
             self._under_way.discard(mark)
 
-    async def _store(self, owner: str, incoming: Incoming, idempotency_key: str | None) -> Asset:
+    async def _earlier(self, key: Key) -> Asset | None:
+        """What an attempt before this one has brought to its end under *key*; what it left in the middle is undone."""
+        asset = await self._catalogue.get(key)
+        if asset is None or asset.state is State.READY:
+            return asset
+        if asset.state is State.DELETED:
+            raise Conflict("the object that was promised has been removed")
+        try:
+            is_whole = (await self._backend.head(key)).etag == asset.etag
+        except NotFound:
+            is_whole = False
+        if not is_whole:
+            await self._backend.delete(key)
+            await self._catalogue.remove(key)
+            return None
+        await self._catalogue.mark(key, State.READY)
+        await self._appeared(key)
+        return replace(asset, state=State.READY)
+
+    async def _store(self, owner: str, incoming: Incoming, idempotency_key: str | None, promised: Promised | None) -> Asset:
         kind = "unknown"
         try:
             limit = self.max_bytes
@@ -96,11 +134,13 @@ class Ingest:
             kind = str(format.kind)
             if not formats.agree(format, incoming.claimed_type):
                 raise Unsupported(f"the body is {format.mime}, which is not what its Content-Type says")
+            if promised is not None and not formats.is_promised(format, promised.format):
+                raise Unsupported(f"the body is {format.mime}, and {promised.format.mime} was promised")
             limit = self._limits[format.kind]
             if (incoming.length or 0) > limit:
                 raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
             async with self._clean(format, replace(incoming, body=body)) as (clean, is_changed):
-                asset = replace(await self._put(owner, format, clean, idempotency_key), sanitised=is_changed)
+                asset = replace(await self._put(owner, format, clean, idempotency_key, promised), sanitised=is_changed)
         except MediaError as error:
             self._metrics.upload(kind, error.slug)
             raise
@@ -118,8 +158,10 @@ class Ingest:
         async with self._renderer.cleaned(incoming.body) as clean:
             yield replace(incoming, body=clean.body, length=clean.size), clean.is_changed
 
-    async def _put(self, owner: str, format: Format, incoming: Incoming, idempotency_key: str | None) -> Asset:
-        key = keys.mint(owner, format.extension)
+    async def _put(
+        self, owner: str, format: Format, incoming: Incoming, idempotency_key: str | None, promised: Promised | None
+    ) -> Asset:
+        key = keys.mint(owner, format.extension) if promised is None else promised.key
         recorded: list[Asset] = []
 
         async def admit(staged: ObjectReader) -> None:
@@ -132,6 +174,8 @@ class Ingest:
             if format.kind is not Kind.DOCUMENT:
                 seen = await self._renderer.inspect(staged)
                 asset = replace(asset, width=seen.width, height=seen.height, duration_s=seen.duration_s, details=details(seen))
+            if promised is not None:
+                await promised.still_allowed()
             recorded.append(asset)
             await self._catalogue.add(asset)
 
@@ -147,6 +191,9 @@ class Ingest:
 
     async def _undo(self, asset: Asset) -> None:
         try:
+            standing = await self._catalogue.get(asset.key)
+            if standing is not None and standing.etag != asset.etag:
+                return  # the record of somebody who was first under a promised key
             await self._backend.delete(asset.key)
             await self._catalogue.remove(asset.key)
         except MediaError as error:  # the next start undoes it

@@ -13,6 +13,8 @@ from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes
 from proxy.routes.media import MediaRoutes
 from proxy.routes.ops import HealthRoutes, PageRoutes
+from proxy.routes.promises import ROUTE as PRESIGNED
+from proxy.routes.promises import PromiseRoutes
 from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
 
@@ -36,6 +38,7 @@ def mount(
     origins: tuple[str, ...],
     media: MediaRoutes,
     uploads: UploadRoutes,
+    promises: PromiseRoutes,
     assets: AssetRoutes,
     store: StoreRoutes,
     health: HealthRoutes,
@@ -45,6 +48,15 @@ def mount(
     table: list[tuple[str, str, dict[str, Any]]] = [
         ("media", r"/api/media/{key:[\s\S]*}", {"GET": media.get, "HEAD": media.get, "DELETE": media.delete}),
         ("upload", "/api/upload", {"POST": uploads.create}),
+        ("upload-presign", "/api/upload/presigned", {"POST": promises.offer}),
+        (
+            PRESIGNED,
+            r"/api/upload/presigned/{key:[\s\S]+}",
+            {"PUT": promises.receive, "POST": promises.receive, "DELETE": promises.withdraw},
+        ),
+        ("upload-confirm", "/api/upload/confirm", {"POST": promises.confirm}),
+        ("upload-tokens", "/api/upload/tokens", {"POST": promises.mint}),
+        ("upload-token", r"/api/upload/tokens/{key:[\s\S]+}", {"DELETE": promises.revoke}),
         ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
         ("assets-query", "/api/assets/query", {"POST": assets.query}),
         ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get, "PATCH": assets.patch}),

@@ -288,10 +288,10 @@ def _claimed(settings: Settings) -> Iterator[None]:
     """Within, the data folder is this service's, and what the last one left in it is cleared away."""
     data = settings.media_data_dir
     with ExitStack() as stack:
-        for name in ("thumbnails", "media", "variants"):
+        for name in ("thumbnails", "media", "variants", "incoming"):
             if name == "media" and not settings.media_local_store:
                 continue
-            steps = Steps(durable=name == "media")
+            steps = Steps(durable=name in {"media", "incoming"})
             lock = claim(data / name, steps)
             stack.callback(os.close, lock)
             fcntl.fcntl(lock, fcntl.F_SETFD, fcntl.FD_CLOEXEC)

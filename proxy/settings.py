@@ -148,6 +148,10 @@ class Settings(BaseModel):
     minio_temp_bucket_name: str = Field("sav3-temp", description="its bucket of uploads in progress")
     minio_use_ssl: bool = Field(False, description="whether to speak https with it")
     minio_public_endpoint: str | None = Field(None, description="how clients reach it, for presigned addresses")
+    minio_upload_access_key: str | None = Field(
+        None, description="access key that signs addresses for uploads: of an account that may only write to the temp bucket"
+    )
+    minio_upload_secret_key: SecretStr | None = Field(None, description="its secret key")
     minio_region: str = Field("us-east-1", min_length=1, description="its region")
     minio_profile: Profile = Field("minio", description="what it is: minio, versitygw, garage, r2, aws or generic")
     aws_access_key_id: str | None = Field(None, description="access key of the S3 bucket, the second of the stores")
@@ -184,6 +188,17 @@ class Settings(BaseModel):
     media_max_bytes_video: Bytes = Field(5 * GIB, description="largest film")
     media_max_bytes_audio: Bytes = Field(GIB, description="largest sound")
     media_max_bytes_document: Bytes = Field(256 * MIB, description="largest document")
+
+    media_upload_address_lifetime: Annotated[int, Field(ge=1, le=7 * 86_400)] = Field(
+        86_400, description="longest life of an address that takes an upload, in seconds"
+    )
+    media_upload_token_lifetime: Annotated[int, Field(ge=1, le=90 * 86_400)] = Field(
+        7 * 86_400, description="longest life of a token for one upload, in seconds"
+    )
+    media_upload_keep: Annotated[int, Field(ge=600, le=90 * 86_400)] = Field(
+        86_400, description="seconds that an upload is kept that nobody could confirm"
+    )
+    media_incoming_bytes: Bytes = Field(20 * GIB, description="bytes of all uploads together that wait to be confirmed")
 
     media_max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = Field(100_000_000, description="pixels of one frame of a picture")
     media_max_pixels_all_frames: Annotated[int, Field(ge=1, le=1 << 32)] = Field(
@@ -304,6 +319,8 @@ class Settings(BaseModel):
     def _check_stores(self) -> None:
         if self.minio_endpoint is not None and (self.minio_access_key is None or self.minio_secret_key is None):
             raise ValueError("MINIO_ENDPOINT needs MINIO_ACCESS_KEY and MINIO_SECRET_KEY")
+        if (self.minio_upload_access_key is None) != (self.minio_upload_secret_key is None):
+            raise ValueError("MINIO_UPLOAD_ACCESS_KEY and MINIO_UPLOAD_SECRET_KEY belong together: set both, or neither")
         if self.s3_bucket_name is not None and (self.aws_access_key_id is None or self.aws_secret_access_key is None):
             raise ValueError("S3_BUCKET_NAME needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if self.media_proxy_url is not None and self.media_proxy_token is None and self.jwt_public_key is not None:

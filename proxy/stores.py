@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from proxy import peer
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
@@ -19,21 +21,34 @@ from proxy.house import House, Role
 from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Backend, Bus
+from proxy.presigned import STAGED
+from proxy.promises import UploadSigner
 from proxy.settings import Settings
 
 if TYPE_CHECKING:
+    from proxy.adapters.fallback import FallbackBackend
     from proxy.adapters.remote import RemoteBackend
     from proxy.adapters.s3 import S3Backend
+    from proxy.adapters.s3_signing import S3UploadSigner
+
+log = structlog.get_logger(__name__)
+
 
 OWED = "owed"
 """what a process says when a store owes something new"""
 _saying: set[asyncio.Future[None]] = set()
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Stores:
     """*media* are the originals, *variants* what is made of them, *each* the stores of originals in their order.
 
+    *staged* keeps uploads that wait to be confirmed, where nobody reads; *incoming* is the part of it on this machine. *signer*
+    makes addresses that lead into it, where *is_signable*: while its store answers.
     *own* is what other media proxies may use: None where another media proxy is among the stores, since one hop is enough.
     *states* gives the breaker of each store, *backlog* how many copies and removals it is owed; a disk that is alone has none.
     """
@@ -45,6 +60,10 @@ class Stores:
     identities: frozenset[str]
     states: Callable[[], Mapping[str, str]]
     backlog: Callable[[], Mapping[str, int]]
+    staged: Backend
+    incoming: LocalBackend
+    signer: UploadSigner | None = None
+    is_signable: Callable[[], bool] = _always
 
 
 @asynccontextmanager
@@ -64,12 +83,14 @@ async def opened(
     machine, of which the keeper pays what stores owe.
     """
     async with AsyncExitStack() as stack:
+        incoming = LocalBackend(settings.media_data_dir / "incoming", name="incoming", shared=house.is_shared)
+        staged: Backend = await stack.enter_async_context(incoming)
         each: list[Backend] = []
         for store in originals(settings, admin_token, spool, shared=house.is_shared):
             await stack.enter_async_context(store)
             each.append(store)
         if len(each) == 1 and settings.media_local_store:
-            yield Stores(each[0], thumbnails, each[0], tuple(each), identities(settings), dict, dict)
+            yield Stores(each[0], thumbnails, each[0], tuple(each), identities(settings), dict, dict, staged, incoming)
             return
         from proxy.adapters.fallback import FallbackBackend  # noqa: PLC0415 - memory that one disk alone does not need
         from proxy.adapters.ledger import Forgetful, SqlLedger  # noqa: PLC0415
@@ -90,15 +111,33 @@ async def opened(
         if house.role is Role.KEEPER:
             bus.listen(OWED, lambda word: media.pay(), media.pay)
         variants: Backend = thumbnails
+        signer: UploadSigner | None = None
+        is_signable: Callable[[], bool] = _always
         if settings.minio_endpoint is not None:
             far = await stack.enter_async_context(minio(settings, settings.minio_thumbnails_bucket_name, spool, "minio-thumbnails"))
-            async with minio(settings, settings.minio_temp_bucket_name, spool, "minio-temp"):
-                pass  # that it is there is enough: nothing is put there yet
+            temp = await stack.enter_async_context(minio(settings, settings.minio_temp_bucket_name, spool, "minio-temp"))
+            nearby = FallbackBackend([temp, staged], Forgetful(), spool=spool / "held-staged")
+            staged = await stack.enter_async_context(nearby)
+            is_signable = partial(_is_asked, nearby, temp.name)
+            if settings.minio_public_endpoint is not None:
+                signer = await stack.enter_async_context(upload_signer(settings, settings.minio_public_endpoint, warns=house.keeps))
             variants = await stack.enter_async_context(
                 FallbackBackend([far, thumbnails], Forgetful(), spool=spool / "held-variants")
             )
         own = None if settings.media_proxy_url is not None else media
-        yield Stores(media, variants, own, tuple(each), identities(settings), lambda: media.states, lambda: media.backlog)
+        yield Stores(
+            media,
+            variants,
+            own,
+            tuple(each),
+            identities(settings),
+            lambda: media.states,
+            lambda: media.backlog,
+            staged,
+            incoming,
+            signer,
+            is_signable,
+        )
 
 
 def originals(
@@ -142,6 +181,30 @@ def minio(settings: Settings, bucket: str, spool: Path, name: str) -> S3Backend:
             "MINIO_TEMP_BUCKET_NAME" if name == "minio-temp" else "MINIO_BUCKET_NAME",
         ),
     )  # fmt: skip
+
+
+def upload_signer(settings: Settings, endpoint: str, *, warns: bool) -> S3UploadSigner:
+    """What signs addresses that lead into the bucket of uploads in progress, at the public *endpoint* of MinIO."""
+    from proxy.adapters.s3_signing import S3UploadSigner  # noqa: PLC0415
+
+    access_key, secret_key = settings.minio_upload_access_key, settings.minio_upload_secret_key
+    if access_key is None or secret_key is None:
+        access_key, secret_key = settings.minio_access_key, settings.minio_secret_key
+        if warns:
+            log.warning(
+                "presigned.main_key", advice="set MINIO_UPLOAD_ACCESS_KEY: an address for an upload shows the key that signs"
+            )
+    assert access_key is not None
+    assert secret_key is not None
+    return S3UploadSigner(
+        endpoint_url=endpoint,
+        region=settings.minio_region,
+        access_key=access_key,
+        secret_key=secret_key.get_secret_value(),
+        bucket=settings.minio_temp_bucket_name,
+        prefix=STAGED,
+        profile=settings.minio_profile,
+    )
 
 
 def aws(settings: Settings, bucket: str, spool: Path) -> S3Backend:
@@ -200,6 +263,10 @@ def _say(bus: Bus) -> None:
     task = asyncio.ensure_future(bus.say(OWED, ""))
     _saying.add(task)
     task.add_done_callback(_saying.discard)
+
+
+def _is_asked(stores: FallbackBackend, name: str) -> bool:
+    return stores.states[name] == "closed"
 
 
 def _holder_of(catalogue: SqlCatalogue) -> Callable[[Key], Awaitable[str | None]]:

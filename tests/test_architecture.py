@@ -26,6 +26,7 @@ COMPOSERS = {
     "proxy.machine",
     "proxy.mounting",
     "proxy.processes",
+    "proxy.promising",
     "proxy.stores",
     "proxy.ties",
 }
@@ -48,13 +49,13 @@ DOORS = {
     "alembic": {"proxy.adapters.catalogue", *MIGRATIONS},
     "botocore": S3,
     "gunicorn": {"proxy.processes"},
-    "jwt": {"proxy.auth"},
+    "jwt": {"proxy.auth", "proxy.grants"},
     "moka_py": {"proxy.cache"},
     "orjson": {"proxy.observe"},
     "prometheus_client": {"proxy.observe"},
     "pydantic": {"proxy.settings"},
     "redis": REDIS,
-    "sqlalchemy": {"proxy.adapters.catalogue", "proxy.adapters.ledger", *MIGRATIONS},
+    "sqlalchemy": {"proxy.adapters.catalogue", "proxy.adapters.ledger", "proxy.adapters.promises", *MIGRATIONS},
     "typer": {"proxy.cli"},
     **{decoder: {name for name in MODULES if name.startswith("processors.")} - PURE for decoder in DECODERS},
 }
@@ -103,7 +104,10 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
-    inner = {"proxy", *(f"proxy.{name}" for name in ("errors", "generations", "keys", "peer", "ports", "redis_address", "streams"))}
+    inner = {
+        "proxy",
+        *(f"proxy.{name}" for name in ("errors", "generations", "keys", "peer", "ports", "promises", "redis_address", "streams")),
+    }
     allowed = inner | among("proxy.adapters") | among("proxy.migrations")
     assert {(module, name) for module in ADAPTERS for name in ours(module) - allowed if name.startswith("proxy")} == set()
 

@@ -23,7 +23,7 @@ from proxy.errors import BadRequest, Conflict, StartError, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Page, State
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in proxy/migrations: a database that has it is opened without importing Alembic (11 MiB)."""
 DEADLINE_S = 10.0
 BUSY_MS = 5_000
@@ -65,6 +65,26 @@ debts = sql.Table(
     sql.Column("settled", sql.Boolean, nullable=False),
     # As SQLAlchemy writes ``~settled`` for each of them: SQLite uses an index only where its condition is the query's.
     sql.Index("ix_debts_unsettled", "key", "store", sqlite_where=sql.text("settled = 0"), postgresql_where=sql.text("NOT settled")),
+)
+promises = sql.Table(
+    "promises",
+    metadata,
+    sql.Column("key", sql.Text, primary_key=True),
+    sql.Column("owner", sql.Text, nullable=False),
+    sql.Column("content_type", sql.Text, nullable=False),
+    sql.Column("size", sql.BigInteger),
+    sql.Column("max_bytes", sql.BigInteger, nullable=False),
+    sql.Column("way", sql.Text, nullable=False),
+    sql.Column("expires", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("since", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("filename", sql.Text),
+    sql.Column("stage", sql.Text, nullable=False),
+    sql.Column("refusal", sql.Text, comment="JSON"),
+    sql.Column("holder", sql.Text),
+    sql.Column("held_until", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("reserved", sql.BigInteger, nullable=False),
+    sql.Index("ix_promises_owner", "owner", "expires"),
+    sql.Index("ix_promises_since", "since"),
 )
 
 
@@ -171,7 +191,7 @@ class SqlCatalogue:
             async with asyncio.timeout(DEADLINE_S), self._engine.begin() as connection:
                 yield connection
         except IntegrityError as error:
-            raise Conflict("an asset of this name or Idempotency-Key is there already") from error
+            raise Conflict("there is one of this name or Idempotency-Key already") from error
         except (SQLAlchemyError, TimeoutError) as error:
             raise Unavailable("the catalogue does not answer") from error
 

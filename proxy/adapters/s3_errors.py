@@ -20,21 +20,24 @@ class Profile:
 
     *drops_cut_bodies*: a PUT whose connection breaks leaves nothing. versitygw 1.8.0 stores what came until then as a whole
     object, so where this is not known, a body goes out only with a digest of all of it: from a file, or in parts.
-    *equal_parts*: all but the last part have one size.
+    *equal_parts*: all but the last part have one size. *takes_once*: an address signed with If-None-Match: * takes one body; where
+    what came of a cut one stays it must not be asked for, or nobody could send it again. *takes_forms*: POST with a policy.
     """
 
     path_style: bool = True
     drops_cut_bodies: bool = False
     equal_parts: bool = False
     etag_is_md5: bool = False
+    takes_once: bool = False
+    takes_forms: bool = True
 
 
 PROFILES = {
-    "aws": Profile(path_style=False, drops_cut_bodies=True, etag_is_md5=True),
-    "minio": Profile(drops_cut_bodies=True, etag_is_md5=True),
+    "aws": Profile(path_style=False, drops_cut_bodies=True, etag_is_md5=True, takes_once=True),
+    "minio": Profile(drops_cut_bodies=True, etag_is_md5=True, takes_once=True),
     "versitygw": Profile(etag_is_md5=True),
     "garage": Profile(etag_is_md5=True),
-    "r2": Profile(equal_parts=True, etag_is_md5=True),
+    "r2": Profile(equal_parts=True, etag_is_md5=True, takes_forms=False),
     "generic": Profile(),
 }
 
