@@ -15,7 +15,7 @@ import structlog
 
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
 from proxy.claims import Claims, Clock, utc_now
-from proxy.errors import AlreadyUploaded, BadRequest, Forbidden, NotFound, NotUploaded, TooLarge
+from proxy.errors import AlreadyUploaded, BadRequest, Forbidden, NotFound, NotUploaded, TooLarge, Unavailable
 from proxy.grants import format_of
 from proxy.ingest import Incoming, Ingest, Promised
 from proxy.keys import Key
@@ -163,21 +163,20 @@ class Confirmation:
 
     async def patrol(self) -> None:
         """Look once through all that was uploaded and not confirmed, and through what was promised long ago."""
-        try:
-            for found in await self._seen():
-                await self._look_at(found)
-        finally:
-            now = self._clock()
-            for promise in await self._book.ended(now, now - self._keep, BATCH):
-                await self._drop(promise.key)
-                await self._book.remove(promise.key)
+        for found in await self._seen():
+            await self._look_at(found)
+        now = self._clock()
+        for promise in await self._book.ended(now, now - self._keep, BATCH):
+            await self._drop(promise.key)
+            await self._book.remove(promise.key)
 
     async def _seen(self) -> list[Listed]:
         seen: list[Listed] = []
-        async for found in self._staged.list(STAGED):
-            seen.append(found)
-            if len(seen) == MOST_SEEN:
-                break
+        with suppress(Unavailable):  # of several stores one is away: what the others have need not wait for it
+            async for found in self._staged.list(STAGED):
+                seen.append(found)
+                if len(seen) == MOST_SEEN:
+                    break
         return seen
 
     async def _look_at(self, found: Listed) -> None:
@@ -192,5 +191,9 @@ class Confirmation:
             except MediaError as error:
                 log.info("upload.not_confirmed", key=key, reason=error.slug)
             return
-        await self._staged.delete(found.key)
-        log.info("upload.dropped", key=key)
+        try:
+            await self._staged.delete(found.key)
+        except MediaError as error:
+            log.warning("upload.not_dropped", key=key, reason=error.slug)
+        else:
+            log.info("upload.dropped", key=key)

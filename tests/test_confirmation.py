@@ -20,11 +20,11 @@ from proxy.errors import AlreadyUploaded, Conflict, ExpiredAddress, NotFound, No
 from proxy.ingest import Ingest
 from proxy.keys import Key
 from proxy.observe import Metrics
-from proxy.ports import Asset, Body, State
+from proxy.ports import Asset, Body, Listed, State
 from proxy.presigned import MOST_OPEN, Presigned, Promising, Wish, staged_key
 from proxy.promises import Promise, Stage
 from proxy.tickets import Ticket, Tickets
-from tests.kit.faulty import Faulty
+from tests.kit.faulty import Faulty, Fuse, Killed
 
 PDF = b"%PDF-1.7\n1 0 obj <<>> endobj\ntrailer <<>>\n%%EOF\n"
 KEEP = timedelta(hours=1)
@@ -65,6 +65,8 @@ class Desk:
         limits = dict.fromkeys(Kind, 1000)
         self.claims = Claims(self.book, self.clock)
         self.ingest = Ingest(self.media, self.catalogue, None, limits, Metrics(), _told)  # type: ignore[arg-type]  # documents need none
+        self.fuse = Fuse()
+        self.media.fuse = self.staged.fuse = self.fuse
         self.tickets = Tickets([b"secret"])
         self.promising = Promising(self.book, self.ingest.max_bytes_of, self.clock)
         self.presigned = Presigned(
@@ -202,6 +204,47 @@ async def test_one_works_on_it_at_a_time_and_who_dies_is_replaced(desk: Desk) ->
         await desk.confirmation.confirm(promise.key, 0)
     desk.clock.pass_by(LEASE.total_seconds())
     assert (await desk.confirmation.confirm(promise.key, 0)).key == promise.key
+
+
+async def test_a_process_that_is_killed_at_any_step_of_a_confirmation_leaves_what_the_next_one_finishes(desk: Desk) -> None:
+    steps = 0
+    for steps in range(100):
+        promise, _ = await desk.promised()
+        await desk.send(promise)
+        desk.fuse.left = steps
+        try:
+            await desk.confirmation.confirm(promise.key)
+            killed = False
+        except Killed:
+            killed = True
+        desk.fuse.left = None
+        desk.clock.pass_by(LEASE.total_seconds() + SETTLED.total_seconds())
+        await desk.confirmation.patrol()
+        asset = await desk.catalogue.get(promise.key)
+        assert asset is not None
+        assert (asset.state, asset.size) == (State.READY, len(PDF))
+        assert (await desk.media.head(promise.key)).etag == asset.etag
+        assert await desk.staged_keys() == []
+        if not killed:
+            break
+    assert 5 < steps < 99
+
+
+async def test_what_lies_on_this_machine_does_not_wait_for_a_store_that_is_away(desk: Desk) -> None:
+    here, _ = await desk.promised()
+    await desk.send(here)
+    away = Faulty(desk.staged.store, down=True)
+
+    class Both(Faulty):
+        async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
+            async for found in desk.staged.list(prefix):
+                yield found
+            await away.ping()
+
+    desk.confirmation = Confirmation(desk.book, desk.claims, Both(desk.staged.store), desk.catalogue, desk.ingest, KEEP, desk.clock)
+    desk.clock.pass_by(SETTLED.total_seconds() + 5)
+    await desk.confirmation.patrol()
+    assert await desk.stage(here.key) is Stage.KEPT
 
 
 async def test_who_waits_for_a_confirmation_gets_what_it_gave(desk: Desk) -> None:

@@ -16,6 +16,7 @@ import pytest
 from tests import pictures
 from tests.conftest import Harmless
 from tests.kit.client import Client, FilePart, form, form_type, media
+from tests.kit.doors import doors
 from tests.kit.promises import confirm, offer, path_of, sent
 from tests.kit.server import RunningServer
 
@@ -238,6 +239,25 @@ def test_an_address_holds_on_every_process_of_the_same_secret_and_is_absolute_wh
     assert stranger.client().request("PUT", path_of(offered), offered["headers"], PHOTO).code == "bad-signature"
     address = offer(stranger.client("me"), contentType="image/jpeg")["uploadUrl"]
     assert address.startswith("https://media.example/base/api/upload/presigned/me/")
+
+
+def test_several_processes_keep_one_promise_and_one_of_them_takes_it_back_for_all(serve: Any) -> None:
+    service = serve(MEDIA_WORKERS="2")
+    json_type = {"Content-Type": "application/json"}
+    with doors(service, "me") as (one, other), ThreadPoolExecutor(2) as pool:
+        wish = b'{"contentType": "image/jpeg"}'
+        offered = json.loads(one.request("POST", "/api/upload/presigned", json_type, wish).body)
+        assert other.request("PUT", path_of(offered), offered["headers"], PHOTO).status == 200
+        assert one.request("PUT", path_of(offered), offered["headers"], PHOTO).code == "already-uploaded"
+        wanted = json.dumps({"key": offered["key"]}).encode()
+        both = list(pool.map(lambda door: door.request("POST", "/api/upload/confirm", json_type, wanted), (one, other)))
+        assert [answer.status for answer in both] == [200, 200]
+        assert both[0].json == both[1].json
+        token = json.loads(one.request("POST", "/api/upload/tokens", json_type, wish).body)
+        assert one.request("DELETE", f"/api/upload/tokens/{token['key']}").status == 204
+        bearer = {"Authorization": f"Bearer {token['token']}", "Content-Type": "image/jpeg"}
+        assert other.request("POST", "/api/upload", bearer, PHOTO).status == 401
+    assert len(service.client("me").assets()) == 1
 
 
 def test_there_is_room_for_so_much_and_what_has_come_is_there_after_a_kill(serve: Any) -> None:
