@@ -6,14 +6,18 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from processors.errors import MediaError
 from proxy import disk_probes, doctor, probes, stores
+from proxy.adapters.outgoing import Deadlines
 from proxy.doctor import Check, Finding, Trouble
 from proxy.ports import Backend
+from proxy.presigned import staged_key
+from proxy.promises import Promise, Way
 from proxy.settings import DeliveryMode, Settings
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 TWO_PARTS = (8 << 20) + 1
 """Bytes that S3 takes in two parts: the first parts are of 8 MiB."""
+UPLOAD_S = 60
+NARROW = "set MINIO_UPLOAD_ACCESS_KEY to one that may only put objects into the temp bucket (docs/presigned.md)"
 GENERIC = "set {} to versitygw, whose uploads go out from files"
 
 
@@ -73,6 +79,9 @@ class Rounds:
             )
         }
         beside = [Check(f"bucket {bucket}", partial(_entered, stack, store)) for bucket, store in others.items()]
+        if settings.minio_public_endpoint is not None:
+            temp = next(store for store in others.values() if store.name == "minio-temp")
+            beside.append(Check("upload address", partial(self._upload_address, main, temp, settings.minio_public_endpoint)))
         way = self._way(stores.minio_url(settings), "MINIO_ENDPOINT and MINIO_PORT", "MINIO_USE_SSL")
         return way + self._s3(stack, main, "MINIO_PUBLIC_ENDPOINT", "MINIO_PROFILE") + beside
 
@@ -117,6 +126,38 @@ class Rounds:
         except MediaError as failure:
             # Of use to nobody but where clients are sent to the store.
             raise Trouble(failure.detail, works=self.settings.media_delivery is not DeliveryMode.REDIRECT) from failure
+        return ""
+
+    async def _upload_address(self, main: S3Backend, temp: S3Backend, endpoint: str) -> str:
+        from proxy.adapters import s3_client, s3_probes  # noqa: PLC0415 - the S3 library is 25 MiB
+
+        settings, key, now = self.settings, probes.new_key(), datetime.now(UTC)
+        promise = Promise(key, "doctor", "image/jpeg", 5, 5, Way.STORE, now, now)
+        async with stores.upload_signer(settings, endpoint, warns=False) as signer:
+            address = await signer.presign_put(promise, UPLOAD_S)
+        assert address is not None
+        try:
+            await s3_probes.uploaded(address, b"bytes", "MINIO_PUBLIC_ENDPOINT", "MINIO_UPLOAD_ACCESS_KEY")
+        finally:
+            await temp.delete(staged_key(key))
+        if settings.minio_upload_access_key is None or settings.minio_upload_secret_key is None:
+            raise Trouble(f"addresses for uploads show the main key: {NARROW}", works=True)
+        buckets = settings.minio_temp_bucket_name, settings.minio_bucket_name
+        async with s3_client.client(
+            endpoint_url=stores.minio_url(settings),
+            region=settings.minio_region,
+            access_key=settings.minio_upload_access_key,
+            secret_key=settings.minio_upload_secret_key.get_secret_value(),
+            profile=main.profile,
+            deadlines=Deadlines(),
+            connections=1,
+        ) as client:
+            try:
+                more = await s3_probes.rights(client, *buckets, key)
+            finally:
+                await main.delete(key)
+        if more:
+            raise Trouble(f"the key that addresses for uploads show may also {' and '.join(more)}: {NARROW}", works=True)
         return ""
 
     async def _opened(self, stack: AsyncExitStack, store: S3Backend | RemoteBackend) -> str:

@@ -28,6 +28,7 @@ from proxy.doctor import Check, Finding, State, Trouble
 from proxy.errors import NotFound, StartError, StoreRefused, Unavailable
 from proxy.keys import Key
 from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
+from tests.kit.minio_admin import account
 from tests.kit.server import KEPT_VARIABLES, REPOSITORY, SECRET, RunningServer
 from tests.kit.stores import ObjectStore, free_port
 
@@ -204,11 +205,22 @@ def test_a_store_that_keeps_the_half_of_an_upload_is_caught(examine: Callable[..
 def test_a_public_name_is_broken_only_where_clients_are_sent_there(examine: Callable[..., Report], minio: ObjectStore) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     report = examine(**at(minio, MINIO_PUBLIC_ENDPOINT=nobody))
-    assert report.status == 0
+    assert report.status == 1
+    assert "MINIO_PUBLIC_ENDPOINT" in report.said("minio", "upload address", State.BROKEN)
     assert "MINIO_PUBLIC_ENDPOINT" in report.said("minio", "presigned", State.WARNING)
     report = examine(**at(minio, MINIO_PUBLIC_ENDPOINT=nobody, MEDIA_DELIVERY="redirect"))
     assert report.status == 1
     assert "MINIO_PUBLIC_ENDPOINT" in report.said("minio", "presigned", State.BROKEN)
+
+
+def test_the_key_that_addresses_for_uploads_show_is_tried(examine: Callable[..., Report], minio: ObjectStore) -> None:
+    settings = at(minio, MINIO_PUBLIC_ENDPOINT=minio.endpoint, MINIO_TEMP_BUCKET_NAME=minio.bucket())
+    puts = {"Action": ["s3:PutObject"], "Resource": [f"arn:aws:s3:::{settings['MINIO_TEMP_BUCKET_NAME']}/presigned/*"]}
+    mighty = {"Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}
+    for statement, state, words in ((puts, State.OK, ""), (mighty, State.WARNING, f"write to {settings['MINIO_BUCKET_NAME']}")):
+        access_key, secret_key = account(minio, statement)
+        report = examine(**settings, MINIO_UPLOAD_ACCESS_KEY=access_key, MINIO_UPLOAD_SECRET_KEY=secret_key)
+        assert words in report.said("minio", "upload address", state)
 
 
 def test_two_stores_that_are_one_place_are_caught(examine: Callable[..., Report], minio: ObjectStore) -> None:

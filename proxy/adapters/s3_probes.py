@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import ClientConnectorDNSError, ClientError, ClientSession, ClientSSLError, ClientTimeout
 
 from proxy.adapters.s3 import S3Backend
-from proxy.errors import Conflict, StoreRefused, Unavailable
+from proxy.adapters.s3_errors import translated
+from proxy.errors import Conflict, NotFound, StoreRefused, Unavailable
 from proxy.keys import Key
+from proxy.promises import Address
 
 FETCH_S = 10.0
 LIFETIME_S = 60
@@ -38,27 +42,67 @@ async def fetched(backend: S3Backend, key: Key, setting: str) -> None:
         await backend.delete(key)
 
 
+async def uploaded(address: Address, data: bytes, setting: str, key_setting: str) -> None:
+    """Send *data* to a presigned *address*, at the public name in *setting*; raises StoreRefused or Unavailable, with advice."""
+    status, answer = await _asked(address.method, address.url, setting, headers=address.headers, data=data)
+    code = _code(answer)
+    if code in {"AccessDenied", "InvalidAccessKeyId", "XAdminUserNotFound"}:
+        raise StoreRefused(f"the key that signs addresses for uploads may not write where they lead ({code}): see {key_setting}")
+    if status != 200:
+        raise _unfit(address.url, setting, status, code)
+
+
+async def rights(client: Any, temp: str, media: str, key: Key) -> list[str]:
+    """What the key of *client* may do beside writing to the bucket *temp*: whoever sees it in an address could try."""
+    tries: list[tuple[str, str, dict[str, Any]]] = [
+        (f"list {temp}", "list_objects_v2", {"Bucket": temp, "MaxKeys": 1}),
+        (f"list {media}", "list_objects_v2", {"Bucket": media, "MaxKeys": 1}),
+        (f"write to {media}", "put_object", {"Bucket": media, "Key": key, "Body": b""}),
+    ]
+    found = []
+    for what, operation, parameters in tries:
+        try:
+            with translated():
+                async with asyncio.timeout(FETCH_S):
+                    await getattr(client, operation)(**parameters)
+        except (StoreRefused, NotFound):
+            continue
+        found.append(what)
+    return found
+
+
 async def _fetch(url: str, expected: bytes, setting: str) -> None:
+    status, data = await _asked("GET", url, setting)
+    if status != 200 or data != expected:
+        raise _unfit(url, setting, status, _code(data))
+
+
+async def _asked(method: str, url: str, setting: str, **sent: Any) -> tuple[int, bytes]:
     host = urlsplit(url).netloc
     try:
         async with (
             ClientSession(timeout=ClientTimeout(total=FETCH_S)) as session,
-            session.get(url, allow_redirects=False) as answer,
+            session.request(method, url, allow_redirects=False, **sent) as answer,
         ):
-            status, data = answer.status, await answer.content.read(4096)
+            return answer.status, await answer.content.read(4096)
     except ClientConnectorDNSError as error:
         raise Unavailable(f"the public name {host} has no address here: see {setting}") from error
     except ClientSSLError as error:
         raise StoreRefused(f"https does not work with the public name {host}: see {setting} and its certificate") from error
     except (ClientError, OSError, TimeoutError) as error:
         raise Unavailable(f"nobody answers at the public name {host}: see {setting}") from error
-    if status == 200 and data == expected:
-        return
+
+
+def _code(data: bytes) -> str | None:
     code = _CODE.search(data)
-    if code is not None and code[1] == b"SignatureDoesNotMatch":
-        raise StoreRefused(
+    return None if code is None else code[1].decode()
+
+
+def _unfit(url: str, setting: str, status: int, code: str | None) -> StoreRefused:
+    host = urlsplit(url).netloc
+    if code == "SignatureDoesNotMatch":
+        return StoreRefused(
             f"the signature does not hold at {host}: a web server before the store changes the Host header or the path,"
             f" or {setting} is not the name under which the store is reached"
         )
-    what = code[1].decode() if code is not None else "no answer of S3"
-    raise StoreRefused(f"{host} does not give the object at a presigned address ({status}, {what}): see {setting}")
+    return StoreRefused(f"{host} does not do as a presigned address says ({status}, {code or 'no answer of S3'}): see {setting}")
