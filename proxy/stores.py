@@ -116,7 +116,8 @@ async def opened(
         if settings.minio_endpoint is not None:
             far = await stack.enter_async_context(minio(settings, settings.minio_thumbnails_bucket_name, spool, "minio-thumbnails"))
             temp = await stack.enter_async_context(minio(settings, settings.minio_temp_bucket_name, spool, "minio-temp"))
-            nearby = FallbackBackend([temp, staged], Forgetful(), spool=spool / "held-staged")
+            places: list[Backend] = [temp, incoming] if settings.media_local_store else [temp]
+            nearby = FallbackBackend(places, Forgetful(), spool=spool / "held-staged")
             staged = await stack.enter_async_context(nearby)
             is_signable = partial(_is_asked, nearby, temp.name)
             if settings.minio_public_endpoint is not None:

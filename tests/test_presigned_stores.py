@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ def client_of(store: ObjectStore, access_key: str | None = None, secret_key: str
 
 
 @pytest.mark.parametrize("profile", ["minio", "versitygw"])
-def test_a_store_takes_uploads_by_itself_and_only_as_they_were_promised(serve: Serve, profile: str) -> None:
+def test_a_store_takes_uploads_by_itself_and_only_as_they_were_promised(serve: Serve, tmp_path: Path, profile: str) -> None:
     store = shared(profile)
     env = store.settings() | {"MINIO_PUBLIC_ENDPOINT": store.endpoint}
     writer = upload_key(store, env)
@@ -64,6 +66,13 @@ def test_a_store_takes_uploads_by_itself_and_only_as_they_were_promised(serve: S
     assert client.get(media(offered["key"])).body == PHOTO
     assert confirm(client, offered["key"]).json == confirmed.json
     assert staged(store, env) == {}
+
+    if shutil.which("curl") is not None:
+        by_curl = offer(client, contentType="image/png", size=len(PNG))
+        (tmp_path / "a.png").write_bytes(PNG)
+        heads = [part for name, value in by_curl["headers"].items() for part in ("-H", f"{name}: {value}")]
+        subprocess.run(["curl", "-sSf", "-T", tmp_path / "a.png", *heads, by_curl["uploadUrl"]], timeout=30, check=True)
+        assert confirm(client, by_curl["key"]).status == 200
 
     form = offer(client, contentType="image/jpeg", size=len(PHOTO), mode="post")
     assert form["uploadUrl"].startswith(store.endpoint)
