@@ -13,6 +13,9 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
+from proxy.errors import BadSignature, ExpiredAddress
+from proxy.keys import Key
+from proxy.tickets import Ticket, Tickets
 from tests import pictures
 from tests.conftest import Harmless
 from tests.kit.client import Client, FilePart, form, form_type, media
@@ -223,22 +226,24 @@ def test_to_be_promised_an_upload_one_needs_the_right_to_write(server: RunningSe
     assert server.client(owner, scope="media:read").post("/api/upload/presigned", body, heads).status == 403
 
 
-def test_an_address_holds_on_every_process_of_the_same_secret_and_is_absolute_where_ours_is_known(
-    serve: Any, client: Client
-) -> None:
-    other = serve()
+def test_an_address_holds_wherever_the_secret_is_and_is_absolute_where_the_public_name_is_known(serve: Any, client: Client) -> None:
+    other = serve(MEDIA_PUBLIC_URL="https://media.example/base")
     offered = offer(client, contentType="image/jpeg", size=len(PHOTO), filename="a.jpg")
     assert sent(other.client(), offered, PHOTO).status == 200
-    confirmed = confirm(other.client(offered["key"].partition("/")[0]), offered["key"])
+    owner = other.client(offered["key"].partition("/")[0])
+    confirmed = confirm(owner, offered["key"])
     assert (confirmed.status, confirmed.json["filename"]) == (200, "a.jpg")
-    public = {
-        "JWT_SECRET": "another secret that is long enough for HS256, no more",
-        "MEDIA_PUBLIC_URL": "https://media.example/base",
-    }
-    stranger = serve(**public)
-    assert stranger.client().request("PUT", path_of(offered), offered["headers"], PHOTO).code == "bad-signature"
-    address = offer(stranger.client("me"), contentType="image/jpeg")["uploadUrl"]
-    assert address.startswith("https://media.example/base/api/upload/presigned/me/")
+    assert offer(owner, contentType="image/jpeg")["uploadUrl"].startswith("https://media.example/base/api/upload/presigned/")
+
+
+def test_an_address_under_another_secret_holds_only_while_that_is_known() -> None:
+    ticket = Ticket("PUT", Key("me/a b.jpg"), "image/jpeg", 5, 10, 2_000, "ä & b.jpg")
+    query = Tickets([b"old"]).address(ticket).partition("?")[2]
+    assert Tickets([b"new", b"old"]).read("PUT", ticket.key, query, 1_999) == ticket
+    with pytest.raises(BadSignature):
+        Tickets([b"new"]).read("PUT", ticket.key, query, 1_999)
+    with pytest.raises(ExpiredAddress):
+        Tickets([b"old"]).read("PUT", ticket.key, query, 2_000)
 
 
 def test_several_processes_keep_one_promise_and_one_of_them_takes_it_back_for_all(serve: Any) -> None:
