@@ -20,8 +20,10 @@ from proxy.access import Gate, presets, signer
 from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.renderer import PoolRenderer
+from proxy.allowances import Allowances
 from proxy.assets import Assets
 from proxy.auth import Tokens, check_key
+from proxy.clients import Addresses
 from proxy.commons import Commons
 from proxy.delivery import Delivery
 from proxy.descriptions import Descriptions
@@ -35,8 +37,10 @@ from proxy.observe import Metrics
 from proxy.ports import Backend
 from proxy.presets import Presets
 from proxy.promising import promised
+from proxy.rates import Limit
 from proxy.renditions import Renditions
 from proxy.routes.assets import AssetRoutes, Presenter
+from proxy.routes.callers import Callers
 from proxy.routes.media import Departure, MediaRoutes
 from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
 from proxy.routes.store import StoreRoutes
@@ -161,6 +165,8 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             stack.push_async_callback(_ended, asyncio.create_task(patrol(folders, data / "spool")))
         presenter = Presenter(settings.media_public_url)
         pledged = await stack.enter_async_context(promised(settings, tokens, kept, catalogue, ingest, presenter, metrics, house))
+        allowances = _allowances(settings, ties, metrics)
+        callers = Callers(tokens, allowances, Addresses(settings.media_trusted_proxies))
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
         health = _health(settings, tokens, kept, catalogue, pool, ties, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
@@ -169,8 +175,10 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         mount(
             app,
             settings.media_cors_origins,
-            MediaRoutes(delivery, assets, descriptions, gate, hot, departure, settings.media_idle_timeout),
-            UploadRoutes(ingest, pledged.grants, presenter, metrics, settings.media_idle_timeout, settings.media_min_rate),
+            MediaRoutes(delivery, assets, descriptions, gate, hot, callers, departure, settings.media_idle_timeout),
+            UploadRoutes(
+                ingest, pledged.grants, presenter, metrics, allowances, settings.media_idle_timeout, settings.media_min_rate
+            ),
             pledged.routes,
             AssetRoutes(assets, tokens, presenter, warming, sets, settings.media_idle_timeout),
             StoreRoutes(
@@ -183,6 +191,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             app,
             metrics,
             hot,
+            callers.judged,
             head_timeout_s=settings.media_header_timeout,
             keepalive_s=settings.media_keepalive,
             drain_s=settings.media_drain,
@@ -193,6 +202,16 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _allowances(settings: Settings, ties: Ties, metrics: Metrics) -> Allowances:
+    rules = {
+        Limit.UPLOADS: settings.media_rate_uploads,
+        Limit.UPLOAD_BYTES: settings.media_rate_upload_bytes,
+        Limit.RENDERS: settings.media_rate_renders,
+        Limit.FAILED_LOGINS: settings.media_rate_failed_logins,
+    }
+    return Allowances(ties.tally, rules, shows=settings.media_rate_headers, refused=metrics.limited)
 
 
 def _measure(metrics: Metrics, kept: Stores, here: Machine, renditions: Renditions, warming: Warming, ties: Ties) -> None:

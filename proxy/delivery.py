@@ -13,12 +13,12 @@ from processors.transform import PIPELINE_REVISION, Transform
 from proxy import keys
 from proxy.commons import Commons
 from proxy.conditions import ETag, Version, Wanted
-from proxy.descriptions import Descriptions
+from proxy.descriptions import Descriptions, Pay
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
 from proxy.metas import Metas
 from proxy.ports import Backend, ObjectMeta, ObjectReader, Presigner, Rendered
-from proxy.renditions import NO_SECONDS, Pay, Renditions
+from proxy.renditions import NO_SECONDS, Renditions
 
 NAMES = 8_192
 OVERWRITES = 3

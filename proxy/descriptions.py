@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
 from processors.formats import Kind
 from proxy.cache import FreshCache
 from proxy.commons import Commons
-from proxy.errors import TooLarge, Unavailable
+from proxy.errors import RateLimited, TooLarge, Unavailable
 from proxy.flights import Flights
 from proxy.keys import Key
 from proxy.ports import Asset, Catalogue, Inspected, ObjectMeta, Renderer, State
@@ -32,6 +32,9 @@ SILENCE_S = 5.0
 SEEN_TTL_S = 300.0
 SEEN = 200
 """of which each may have 20 KB: an EXIF block of much text"""
+
+Pay = Callable[[], Awaitable[None]]
+"""Called before something has to be made, or looked at, for a caller; raises RateLimited."""
 
 log = structlog.get_logger(__name__)
 
@@ -75,10 +78,10 @@ class Descriptions:
         """Drop what is known of all keys: any may have changed."""
         self._known.clear()
 
-    async def details(self, meta: ObjectMeta) -> Mapping[str, Any]:
+    async def details(self, meta: ObjectMeta, pay: Pay | None = None) -> Mapping[str, Any]:
         """What the renderer says of the version *meta*, seen once and kept; nothing of a document.
 
-        Raises Unsupported, Corrupt, TooCostly, TooLarge, Busy, Unavailable.
+        *pay* is called before it has to look. Raises Unsupported, Corrupt, TooCostly, TooLarge, Busy, Unavailable, RateLimited.
         """
         format = formats.by_mime(meta.content_type)
         if format is None or format.kind is Kind.DOCUMENT:
@@ -87,7 +90,9 @@ class Descriptions:
         seen = self._seen.get(name)
         if isinstance(seen, MediaError):
             raise seen
-        return await self._flights.join(name, lambda: self._found(meta, name)) if seen is None else seen
+        if seen is not None:
+            return seen
+        return (await self._flights.join_or(name, lambda: self._found(meta, name, pay), RateLimited))[0]
 
     async def _look_up(self, key: Key) -> Known:
         try:
@@ -109,7 +114,7 @@ class Descriptions:
             raise Unavailable("the catalogue does not answer") from error
         return asset if asset is not None and asset.state is State.READY else None
 
-    async def _found(self, meta: ObjectMeta, name: str) -> Mapping[str, Any]:
+    async def _found(self, meta: ObjectMeta, name: str, pay: Pay | None) -> Mapping[str, Any]:
         asset = None
         with suppress(Unavailable):
             asset = await self._record(meta.key)
@@ -117,6 +122,8 @@ class Descriptions:
         if asset is not None and is_ours and asset.details is not None:
             self._seen.set(name, asset.details)
             return asset.details
+        if pay is not None:
+            await pay()
         try:
             with self._sources.admitted(meta):
                 async with self._sources.opened(meta) as source:

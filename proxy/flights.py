@@ -34,6 +34,22 @@ class Flights(Generic[V]):
                     self._forget(name, task)  # a newcomer must not join what is being cancelled
                     task.cancel()
 
+    async def join_or(self, name: Hashable, work: Callable[[], Coroutine[Any, Any, V]], refusal: type[Exception]) -> tuple[V, bool]:
+        """As `join`, with whether it was begun for this caller; somebody else's *refusal* is none of this one's, who then tries."""
+        is_mine = False
+
+        def begin() -> Coroutine[Any, Any, V]:
+            nonlocal is_mine
+            is_mine = True
+            return work()
+
+        while True:
+            try:
+                return await self.join(name, begin), is_mine
+            except refusal:
+                if is_mine:
+                    raise
+
     def part(self, name: Hashable) -> None:
         """Let newcomers begin anew; those who wait for what is in the air still get it."""
         self._aloft.pop(name, None)

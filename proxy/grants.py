@@ -73,6 +73,7 @@ class Grant:
 
     owner: str
     promised: Promise | None = None
+    is_admin: bool = False
 
     def check(self, content_type: str | None, size: int | None) -> None:
         """Raise what keeps an upload from beginning that says to be *content_type* and to have *size* bytes (None: unsaid).
@@ -135,7 +136,8 @@ class Grants:
         """Who sends the *authorization* headers of one request; raises Unauthorized and Forbidden. Asked for each request anew."""
         token = authorization[0].partition(" ")[2].strip() if len(authorization) == 1 else ""
         if not self._upload_tokens.is_one(token):
-            return Grant(require_right(self._tokens.bearer(authorization), Action.WRITE).owner)
+            principal = require_right(self._tokens.bearer(authorization), Action.WRITE)
+            return Grant(principal.owner, is_admin=principal.is_admin)
         promise = await self._book.get(self._upload_tokens.key(token))
         if promise is None or promise.way is not Way.TOKEN or promise.stage is Stage.WITHDRAWN:
             raise Unauthorized("the token has been taken back")

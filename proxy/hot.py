@@ -66,6 +66,7 @@ class HotAnswers:
             return
         headers["Server"] = SERVER
         headers["Server-Timing"] = "cache;desc=memory"
+        headers["Cache-Status"] = f"{SERVER}; hit; detail=memory"
         if self._cross_origin:
             headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
         key, compact = opened.reader.meta.key, CIMultiDictProxy(_compact(headers))

@@ -32,6 +32,8 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _UNDERSCORE = re.compile(r"_([a-z])")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Judge = Callable[[web.Request, MediaError], Awaitable[MediaError]]
+"""what is told of every failure, and says which one the caller is to hear of"""
 
 log = structlog.get_logger(__name__)
 
@@ -66,8 +68,9 @@ def problem(failure: MediaError, request_id: str, kept_s: int = 0, terms: Terms 
 class Front:
     """Stands before the application's own handler, so that the router's refusals pass here too."""
 
-    def __init__(self, handler: Handler, hot: HotAnswers, metrics: Metrics) -> None:
+    def __init__(self, handler: Handler, hot: HotAnswers, metrics: Metrics, judged: Judge) -> None:
         self._handler = handler
+        self._judged = judged
         self._hot = hot
         self._log = AccessLog()
         self._metrics = metrics
@@ -101,8 +104,8 @@ class Front:
             failure = error
             raise  # the client has gone; there is nobody to tell
         except Exception as error:  # here alone every failure becomes an answer
-            failure = error
-            response = _refusal(request, route, error)
+            failure = await self._judged(request, error) if isinstance(error, MediaError) else error
+            response = _refusal(request, route, failure)
         finally:
             self._under_way -= 1
             if not self._under_way:

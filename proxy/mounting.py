@@ -29,7 +29,7 @@ EXPOSED_HEADERS = (
     *("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Content-Disposition", "Location", "Retry-After"),
     *("X-Request-ID", "X-Media-Degraded", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Defer-Length"),
     *("Upload-Concat", "Upload-Expires", "Upload-Complete", "Upload-Limit", "Tus-Resumable", "Tus-Version", "Tus-Extension"),
-    *("Tus-Max-Size", "Tus-Checksum-Algorithm"),
+    *("Tus-Max-Size", "Tus-Checksum-Algorithm", "RateLimit", "RateLimit-Policy", "Cache-Status", "Server-Timing"),
 )
 
 

@@ -68,6 +68,7 @@ class Metrics:
             "media_store_events", "What stores did for each other: writes and reads taken over, debts paid", ["event", "store"],
             registry=registry,
         )  # fmt: skip
+        self._limited = Counter("media_rate_limited", "Requests refused because of a rate limit", ["limit"], registry=registry)
         self._redis = Counter(
             "media_redis_commands", "Commands to Redis by outcome: ok, late (no answer within 50 ms), failed", ["outcome"],
             registry=registry,
@@ -139,6 +140,9 @@ class Metrics:
 
     def store_event(self, event: str, store: str) -> None:
         self._stores.labels(event, store).inc()
+
+    def limited(self, limit: str) -> None:
+        self._limited.labels(limit).inc()
 
     def redis(self, outcome: str) -> None:
         self._redis.labels(outcome).inc()

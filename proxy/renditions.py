@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import structlog
 
@@ -15,6 +14,7 @@ from proxy import keys
 from proxy.batches import Batches
 from proxy.cache import ByteCache, FreshCache
 from proxy.commons import Commons
+from proxy.descriptions import Pay
 from proxy.errors import NotFound, RateLimited
 from proxy.flights import Errands, Flights
 from proxy.keys import Key
@@ -31,9 +31,6 @@ REFUSAL_ENTRIES = 2_000
 ERRANDS = 64
 SWEPT_AT_ONCE = 64
 NO_SECONDS: Mapping[str, float] = {}
-
-Pay = Callable[[], Awaitable[None]]
-"""Called before something has to be made for a caller; raises RateLimited."""
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +96,10 @@ class Renditions:
         refused = self._refusals.get(name)
         if refused is not None:
             raise refused
-        return await self._joined(meta, transform, name, lasting=lasting, pay=pay)
+        fetched, is_mine = await self._flights.join_or(
+            name, lambda: self._fetch(meta, transform, name, lasting=lasting, pay=pay), RateLimited
+        )
+        return fetched if is_mine else replace(fetched, collapsed=True)
 
     async def whereabouts(self, name: Key, *, lasting: bool) -> str:
         """Where `get` would find it; nothing is made."""
@@ -151,22 +151,6 @@ class Renditions:
     def storing(self) -> int:
         """How many renditions are being stored behind their answers."""
         return len(self._errands)
-
-    async def _joined(self, meta: ObjectMeta, transform: Transform, name: Key, *, lasting: bool, pay: Pay | None) -> Fetched:
-        is_mine = False
-
-        def begin() -> Coroutine[Any, Any, Fetched]:
-            nonlocal is_mine
-            is_mine = True
-            return self._fetch(meta, transform, name, lasting=lasting, pay=pay)
-
-        while True:
-            try:
-                fetched = await self._flights.join(name, begin)
-                return fetched if is_mine else replace(fetched, collapsed=True)
-            except RateLimited:
-                if is_mine:
-                    raise
 
     async def _fetch(self, meta: ObjectMeta, transform: Transform, name: Key, *, lasting: bool, pay: Pay | None) -> Fetched:
         fetched = await self._look(name, lasting=lasting)

@@ -64,9 +64,20 @@ def rendition_headers(opened: Opened, admission: Admission) -> CIMultiDict[str]:
     address = _spelled_out(meta.key, admission, meta.content_type)
     if address is not None:
         headers["Content-Location"] = address
+    headers["Cache-Status"] = cache_status(opened)
     phases = (f"{phase};dur={1000 * seconds:.1f}" for phase, seconds in opened.seconds.items())
     headers["Server-Timing"] = ", ".join((f"cache;desc={opened.found}", *phases))
     return headers
+
+
+def cache_status(opened: Opened) -> str:
+    """What our caches did for the answer (RFC 9211): in which one it was, or that it had to be made, and is kept now."""
+    if opened.found is None:
+        return f"{SERVER}; fwd=bypass; detail={opened.reader.meta.store or 'store'}"
+    if opened.found != "miss":
+        return f"{SERVER}; hit; detail={opened.found}"
+    kept = "" if opened.degraded else "; stored"
+    return f"{SERVER}; fwd=uri-miss{kept}{'; collapsed' if opened.collapsed else ''}; detail=render"
 
 
 def version_headers(key: Key, version: Version, terms: Terms, degraded: tuple[str, ...] = ()) -> CIMultiDict[str]:

@@ -15,7 +15,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from processors.errors import MediaError
 from proxy.errors import BadRequest, MethodNotAllowed, TooSlow
 from proxy.hot import HotAnswers
-from proxy.middleware import PROBLEM, Front, problem
+from proxy.middleware import PROBLEM, Front, Judge, problem
 from proxy.observe import Metrics
 
 READ_BUFFER_BYTES = 1 << 16
@@ -123,7 +123,15 @@ class Runner(web.AppRunner):
     """Runs the application with our limits, alone or under gunicorn (whose own settings do not reach aiohttp)."""
 
     def __init__(
-        self, app: web.Application, metrics: Metrics, hot: HotAnswers, *, head_timeout_s: float, keepalive_s: float, drain_s: float
+        self,
+        app: web.Application,
+        metrics: Metrics,
+        hot: HotAnswers,
+        judged: Judge,
+        *,
+        head_timeout_s: float,
+        keepalive_s: float,
+        drain_s: float,
     ) -> None:
         super().__init__(
             app,
@@ -141,6 +149,7 @@ class Runner(web.AppRunner):
         )
         self._metrics = metrics
         self._hot = hot
+        self._judged = judged
         self._drain_s = drain_s
         self._front: Front | None = None
 
@@ -181,7 +190,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         assert server is not None
-        self._front = Front(server.request_handler, self._hot, self._metrics)
+        self._front = Front(server.request_handler, self._hot, self._metrics, self._judged)
         return Listener(
             self._front,  # type: ignore[arg-type]
             request_factory=server.request_factory,

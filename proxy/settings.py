@@ -24,7 +24,8 @@ from pydantic import (
 )
 
 from processors.grammar import SPELLINGS
-from proxy import peer, redis_address
+from proxy import peer, rates, redis_address
+from proxy.rates import Rate
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -94,10 +95,17 @@ def _listed(value: Any) -> Any:
     return tuple(item for item in re.split(r"[\s,]+", value) if item) if isinstance(value, str) else value
 
 
+def _rates(value: Any) -> Any:
+    if isinstance(value, str):
+        return () if value.strip().lower() in {"off", "none"} else rates.parse(value)
+    return value
+
+
 Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, le=1 << 50)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Profile = Literal["minio", "versitygw", "garage", "r2", "aws", "generic"]
+Rates = Annotated[tuple[Rate, ...], BeforeValidator(_rates)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
@@ -179,6 +187,15 @@ class Settings(BaseModel):
         "media-proxy",
         pattern=r"[A-Za-z0-9._-]{1,64}",
         description="what names in Redis begin with",
+    )
+
+    media_rate_uploads: Rates = Field((), description="uploads of one owner, such as 600/hour; 20/minute")
+    media_rate_upload_bytes: Rates = Field((), description="bytes that one owner uploads, such as 20G/day")
+    media_rate_renders: Rates = Field((), description="renditions that are made for one client, such as 300/minute")
+    media_rate_failed_logins: Rates = Field((Rate(60, 60),), description="tokens and signatures from one address that do not hold")
+    media_rate_headers: bool = Field(True, description="whether answers say how the caller stands with the rates")
+    media_trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)] = Field(
+        (), description="networks of the proxies in front, whose X-Forwarded-For counts"
     )
 
     media_max_bytes_image: Bytes = Field(64 * MIB, description="largest picture")

@@ -50,6 +50,7 @@ DOORS = {
     "botocore": S3,
     "gunicorn": {"proxy.processes"},
     "jwt": {"proxy.auth", "proxy.grants"},
+    "limits": {"proxy.adapters.redis_tally"},
     "moka_py": {"proxy.cache"},
     "orjson": {"proxy.observe"},
     "prometheus_client": {"proxy.observe"},
@@ -104,10 +105,8 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
-    inner = {
-        "proxy",
-        *(f"proxy.{name}" for name in ("errors", "generations", "keys", "peer", "ports", "promises", "redis_address", "streams")),
-    }
+    values = ("errors", "generations", "keys", "peer", "ports", "promises", "rates", "redis_address", "streams")
+    inner = {"proxy", *(f"proxy.{name}" for name in values)}
     allowed = inner | among("proxy.adapters") | among("proxy.migrations")
     assert {(module, name) for module in ADAPTERS for name in ours(module) - allowed if name.startswith("proxy")} == set()
 

@@ -25,6 +25,7 @@ from proxy.keys import Key
 from proxy.responses import TERMS
 from proxy.routes import targets
 from proxy.routes.assets import private_json
+from proxy.routes.callers import Callers
 from proxy.settings import DeliveryMode
 
 
@@ -47,12 +48,14 @@ class MediaRoutes:
         descriptions: Descriptions,
         gate: Gate,
         hot: HotAnswers,
+        callers: Callers,
         departure: Departure,
         idle_s: float,
     ) -> None:
         self._delivery = delivery
         self._descriptions = descriptions
         self._hot = hot
+        self._callers = callers
         self._assets = assets
         self._gate = gate
         self._departure = departure
@@ -76,7 +79,9 @@ class MediaRoutes:
             if admission.transform.is_data:
                 return await self._description(request, key, wanted, admission.transform.format, terms)
             accept = request.headers.get("Accept", "")
-            opened = await self._delivery.rendition(key, admission.transform, accept, wanted, lasting=admission.lasting)
+            opened = await self._delivery.rendition(
+                key, admission.transform, accept, wanted, lasting=admission.lasting, pay=self._callers.payer(request)
+            )
         except NotModified as same:
             return responses.not_modified(key, same.version, terms)
         headers = responses.rendition_headers(opened, admission)
@@ -98,7 +103,7 @@ class MediaRoutes:
     ) -> web.StreamResponse:
         meta = await self._delivery.meta(key)
         known = await self._descriptions.known(key)
-        seen = await self._descriptions.details(meta)
+        seen = await self._descriptions.details(meta, self._callers.payer(request))
         principal = self._gate.tokens.bearer(request.headers.getall("Authorization", [])) if name == "json" else None
         if owns(principal, Action.READ, key):
             return private_json(descriptions.document(meta, known, seen, private=True), headers=caching.selecting(terms))
@@ -125,7 +130,10 @@ class MediaRoutes:
         opened = await self._delivery.original(key, wanted, bodiless=request.method == "HEAD" and mode is not DeliveryMode.ACCEL)
         if mode is DeliveryMode.ACCEL and opened.reader.path is not None:
             return await responses.handed_over(opened, terms, self._departure.root)
-        return await responses.send(request, opened, responses.media_headers(opened, terms), self._idle_s)
+        headers = responses.media_headers(opened, terms)
+        headers["Cache-Status"] = responses.cache_status(opened)
+        headers["Server-Timing"] = f"store;desc={opened.reader.meta.store or 'store'}"
+        return await responses.send(request, opened, headers, self._idle_s)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Remove the object, its variants and its record."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from processors.errors import MediaError
 from proxy.adapters.remote import RemoteBackend
 from proxy.auth import Tokens
 from proxy.keys import Key
@@ -35,6 +36,10 @@ class Peer:
     def token(self, scope: str | None = "media:admin") -> str:
         """A token that it takes."""
         return self.tokens.mint("peer", scope, 60)
+
+
+async def _unchanged(request: web.Request, failure: MediaError) -> MediaError:
+    return failure
 
 
 class _NothingHot:
@@ -71,7 +76,7 @@ async def serving(
         resource = app.router.add_resource(path)
         for method, handler in handlers.items():
             resource.add_route(method, handler, expect_handler=_not_yet)
-    runner = Runner(app, metrics, _NothingHot(), head_timeout_s=10, keepalive_s=60, drain_s=1)  # type: ignore[arg-type]
+    runner = Runner(app, metrics, _NothingHot(), _unchanged, head_timeout_s=10, keepalive_s=60, drain_s=1)  # type: ignore[arg-type]
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
