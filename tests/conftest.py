@@ -13,11 +13,11 @@ import pytest
 from tests.kit import aftereffects
 from tests.kit.aftereffects import BadInput
 from tests.kit.client import Client
-from tests.kit.redis import redis
+from tests.kit.redis import patient, redis
 from tests.kit.server import RunningServer
 from tests.kit.stores import _end_of_stores, minio, versitygw
 
-__all__ = ["_end_of_stores", "minio", "redis", "versitygw"]
+__all__ = ["_end_of_stores", "minio", "patient", "redis", "versitygw"]
 
 
 @pytest.fixture(scope="session")

@@ -138,6 +138,7 @@ def test_two_services_on_one_redis_count_together_and_each_alone_without_it(serv
     assert 429 in statuses, "what is counted here is a limit, too"
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["memory", "one server", "cluster"])
 async def test_a_window_slides(kind: str, tmp_path: Path) -> None:
     rate = Rate(10, 3600)

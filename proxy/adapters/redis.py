@@ -80,7 +80,7 @@ class RedisLink:
         began = self._breaker.now()
         asked = asyncio.ensure_future(self._tried(command))
         try:
-            answered = await _answered(asked)
+            answered = await _answered(asked, COMMAND_S)
         except asyncio.CancelledError:
             self._dismiss(asked)
             raise
@@ -225,7 +225,7 @@ class RedisCache:
         return f"{self._prefix}{self._link.run}:{name}" if name.startswith(PASSING) else f"{self._prefix}{name}"
 
 
-async def _answered(asked: asyncio.Future[Any], seconds: float = COMMAND_S) -> bool:
+async def _answered(asked: asyncio.Future[Any], seconds: float) -> bool:
     """Whether *asked* is done within *seconds*. They count for Redis: an answer that has come while we were busy is one."""
     await asyncio.wait([asked], timeout=seconds)
     for _ in range(3):  # the loop reads the socket, wakes the reader, and the reader the command

@@ -21,6 +21,9 @@ from tests.kit.waiting import eventually
 Three = tuple[Bus, Bus, Bus]
 
 
+pytestmark = pytest.mark.usefixtures("patient")
+
+
 @pytest.fixture(params=["memory", "house", "redis"])
 async def buses(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Three]:
     """Those of three processes."""

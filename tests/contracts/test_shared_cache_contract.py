@@ -14,6 +14,8 @@ from proxy.ports import SharedCache
 from tests.kit.redis import provided
 from tests.kit.sharing import Memory, MemoryShared
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 @pytest.fixture(params=["memory", "redis"])
 async def two(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[SharedCache, SharedCache]]:

@@ -15,6 +15,7 @@ from typing import Self
 
 import pytest
 
+from proxy.adapters import redis as adapter
 from tests.kit.output import Output
 from tests.kit.shared import required
 from tests.kit.stores import free_port
@@ -114,6 +115,12 @@ def provided(folder: Path, *further: str) -> RedisServer:
     if shutil.which("redis-server") is None:
         (pytest.fail if required() else pytest.skip)("redis-server is not installed")
     return RedisServer(folder, further)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands may take as long as a busy machine lets them: for tests of what they do, and not of how soon."""
+    monkeypatch.setattr(adapter, "COMMAND_S", 10.0)
 
 
 @pytest.fixture
