@@ -29,6 +29,8 @@ PAUSE_S = 0.2
 START_S = 15.0
 CONNECT_S = 1.0
 LONGEST_JOB_S = 300.0
+MOST_CHARS = 10_000
+"""of what is told of a fault of ours"""
 AWAY = "the picture workers are being started again"
 
 
@@ -92,7 +94,7 @@ class PoolListener:
                 answer = {"cleaned": bool(data)}
             else:
                 answer = {"inspected": asdict(await self._pool.inspect(path, words["whole"], wait_s=words["wait_s"]))}
-        except (MediaError, FileNotFoundError) as error:
+        except Exception as error:  # the root of a task: who has asked hears of it, and writes it down
             answer = _failure(error)
         framing.put(writer, answer, data)
         await writer.drain()
@@ -283,12 +285,15 @@ class PoolClient:
 def _failure(error: Exception) -> dict[str, Any]:
     if isinstance(error, FileNotFoundError):
         return {"failed": "gone"}
+    if not isinstance(error, MediaError):
+        return {"failed": "crashed", "detail": f"{type(error).__name__}: {error}"[:MOST_CHARS]}
     kind = type(error).__name__ if type(error).__name__ in FAILURES else "MediaError"
-    detail, members = (error.detail, error.members) if isinstance(error, MediaError) else ("", {})
-    return {"failed": kind, "detail": detail, "members": members}
+    return {"failed": kind, "detail": error.detail, "members": error.members}
 
 
 def _revived(words: dict[str, Any]) -> Exception:
     if words["failed"] == "gone":
         return FileNotFoundError()
+    if words["failed"] == "crashed":
+        return RuntimeError(words["detail"])
     return FAILURES[words["failed"]](words["detail"], **words["members"])
