@@ -15,6 +15,7 @@ import pytest
 
 from proxy import generations, keys
 from proxy.adapters.fallback import FallbackBackend
+from proxy.adapters.locks import MOVING, STILL
 from proxy.adapters.memory import MemoryBackend
 from proxy.adapters.spool import IN_HAND_BYTES, Spool
 from proxy.errors import BadRequest, Conflict, NotFound, RangeNotSatisfiable, StorageFull, StoreRefused, TooLarge, Unavailable
@@ -23,6 +24,7 @@ from proxy.ports import ByteRange, Debt, DebtKind, Listed, ObjectReader
 from proxy.streams import drained
 from tests.contracts.bodies import body, failing_after, read, standing_after
 from tests.kit.faulty import Killed
+from tests.kit.holding import held_elsewhere
 from tests.kit.several import Several, several
 from tests.kit.waiting import eventually
 
@@ -53,6 +55,15 @@ async def chunked(data: bytes) -> AsyncIterator[bytes]:
     """*data* in blocks."""
     for at in range(0, len(data), BLOCK):
         yield data[at : at + BLOCK]
+
+
+def is_free_to_others(file: Path, place: int) -> bool:
+    """Whether another process could have the lock at once."""
+    try:
+        with held_elsewhere(file, place):
+            return True
+    except AssertionError:
+        return False
 
 
 async def until_it_fails(items: AsyncIterator[T]) -> list[T]:
@@ -736,6 +747,39 @@ async def test_nothing_moves_while_a_list_is_read(two: Several) -> None:
         assert sorted(found) == sorted(names)
         await two.settled()
         assert sorted(one.key for one in await listed(backend)) == sorted(names)
+
+
+async def test_nothing_moves_while_another_process_reads_a_list(two: Several, tmp_path: Path) -> None:
+    """Also where something is being moved at every moment, so that there is none in which nothing is."""
+    between = tmp_path / "stores.lock"
+    names = [keys.parse(f"u/{number}") for number in range(60)]
+    async with two.running(between=between) as backend:
+        two["minio"].down = True
+        for name in names:
+            await backend.put(name, body(b"x"), JPEG)
+        with held_elsewhere(between, STILL, shared=True):
+            two["minio"].down = False
+            await eventually(lambda: backend.states["minio"] == "closed")
+            owed = await two.ledger.backlog()
+            with pytest.raises(TimeoutError):
+                await eventually(lambda: two.events["copied", "minio"] > 0, 0.5)
+            assert await two.ledger.backlog() == owed
+        await eventually(lambda: two.events["copied", "minio"] > 5)
+        with held_elsewhere(between, STILL, shared=True):
+            await eventually(lambda: is_free_to_others(between, MOVING), 5.0)
+        await eventually(lambda: two.events["copied", "minio"] == len(names))
+
+
+async def test_a_list_waits_for_what_another_process_moves(two: Several, tmp_path: Path) -> None:
+    between = tmp_path / "stores.lock"
+    async with two.running(between=between) as backend:
+        await backend.put(KEY, body(DATA), JPEG)
+        with held_elsewhere(between, MOVING) as other:
+            listing = asyncio.ensure_future(listed(backend))
+            with pytest.raises(TimeoutError):
+                await eventually(listing.done, 0.2)
+            other.kill()
+            assert [found.key for found in await listing] == [KEY]
 
 
 # -- home-coming ------------------------------------------------------------------------------------------------------

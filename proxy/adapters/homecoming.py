@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from enum import StrEnum
 
@@ -14,9 +14,10 @@ import structlog
 from processors.errors import MediaError
 from proxy import generations
 from proxy.adapters.debts import Debts
-from proxy.adapters.locks import WHOLE, KeyLocks, LockFile
+from proxy.adapters.locks import KeyLocks, LockFile
 from proxy.adapters.places import Deadlines, Place, Whereabouts, age, together
 from proxy.adapters.spool import NotTheStores, feeding
+from proxy.adapters.stillness import NotNow, Stillness
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
 from proxy.ports import Debt, DebtKind, ObjectMeta, ObjectReader
@@ -43,7 +44,7 @@ class Policy(StrEnum):
 
 
 class _Overtaken(Exception):
-    """The debt is not to be paid now: it has changed, or a list is being read."""
+    """The debt is not to be paid now: it has changed, its holder is away, or a list is being read."""
 
 
 class _Damaged(Exception):
@@ -71,7 +72,6 @@ class HomeComing:
         clock: Callable[[], float] = time.monotonic,
         between: LockFile | None = None,
     ) -> None:
-        self._between = between
         self._places = {place.name: place for place in places}
         self._debts = debts
         self._whereabouts = whereabouts
@@ -82,9 +82,7 @@ class HomeComing:
         self._count = count
         self._clock = clock
         self._woken = asyncio.Event()
-        self._still = asyncio.Condition()
-        self._lists = 0
-        self._moving = 0
+        self._stillness = Stillness(deadlines.streaming, between)
         self._paused: dict[tuple[Key, str], tuple[float, float]] = {}
 
     def wake(self) -> None:
@@ -128,20 +126,10 @@ class HomeComing:
     @asynccontextmanager
     async def standing_still(self) -> AsyncIterator[None]:
         """Within, no object moves from one store to another, so that a list of all stores neither misses it nor has it twice."""
-        self._lists += 1
         try:
-            try:
-                async with asyncio.timeout(self._deadlines.streaming), self._still:
-                    await self._still.wait_for(lambda: not self._moving)
-                    if self._between is not None:
-                        await self._between.waited_for(WHOLE, shared=True)
-            except TimeoutError:
-                raise Unavailable("an object is being moved from one store to another") from None
-            yield
+            async with self._stillness.kept():
+                yield
         finally:
-            self._lists -= 1
-            if self._between is not None and not self._lists:
-                self._between.give_back(WHOLE)
             self.wake()
 
     async def _rest(self, began: float) -> None:
@@ -157,7 +145,7 @@ class HomeComing:
         for debt in waiting:
             try:
                 outcome = await (self._copy(debt) if debt.kind is DebtKind.COPY else self._remove(debt))
-            except _Overtaken:
+            except (_Overtaken, NotNow):
                 self._pause(debt, FIRST_PAUSE_S)
                 continue
             except _Damaged:
@@ -192,7 +180,7 @@ class HomeComing:
 
     async def _copy(self, debt: Debt) -> str:
         home, holder = self._places[debt.store], self._places.get(debt.holder or "")
-        if holder is None or not holder.usable or self._lists:
+        if holder is None or not holder.usable or self._stillness.is_kept:
             raise _Overtaken
         there, here = await _head(home, debt.key), await _head(holder, debt.key)
         outcome = "superseded"
@@ -211,27 +199,8 @@ class HomeComing:
     async def _begin(self, debt: Debt, held: AsyncExitStack) -> None:
         """Take the lock of the key, and see that the debt still stands and no list is being read."""
         await held.enter_async_context(self._locks.alone(debt.key))
-        if self._lists:
-            raise _Overtaken
-        held.push_async_callback(self._tell)
-        held.enter_context(self._counted())
+        await held.enter_async_context(self._stillness.moving())
         await self._check(debt)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        if self._between is not None and not self._moving and not self._between.take(WHOLE):
-            raise _Overtaken
-        self._moving += 1
-        try:
-            yield
-        finally:
-            self._moving -= 1
-            if self._between is not None and not self._moving:
-                self._between.give_back(WHOLE)
-
-    async def _tell(self) -> None:
-        async with self._still:
-            self._still.notify_all()
 
     async def _check(self, debt: Debt) -> None:
         if debt not in await self._debts.all_of(debt.key):

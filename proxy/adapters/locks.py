@@ -15,8 +15,10 @@ from proxy.errors import Unavailable
 from proxy.keys import Key
 
 TRY_AGAIN_S = 0.005
-WHOLE = 1 << 62
-"""A place behind those of all keys: for what concerns the whole store."""
+STILL = 1 << 62
+"""A place behind those of all keys: who has it wants nothing to move from one store to another."""
+MOVING = STILL + 1
+"""Another: something is being moved."""
 
 
 class LockFile:
@@ -52,6 +54,13 @@ class LockFile:
     def give_back(self, place: int) -> None:
         """Let others have it."""
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
+
+    def is_free(self, place: int) -> bool:
+        """Whether no other process has *place*, which this one does not hold."""
+        if not self.take(place):
+            return False
+        self.give_back(place)
+        return True
 
     async def waited_for(self, place: int, *, shared: bool = False) -> None:
         """Take *place* as soon as it is free; others give no signal, so it is asked for again every 5 ms."""

@@ -72,9 +72,9 @@ class Several:
 
     @asynccontextmanager
     async def running(
-        self, *, policy: str = "move", most_debts: int = 1000, remembered: int = 1000
+        self, *, policy: str = "move", most_debts: int = 1000, remembered: int = 1000, between: Path | None = None
     ) -> AsyncIterator[FallbackBackend]:
-        """The backend, from its start to its stop; one start after the other, as a service does."""
+        """The backend, from its start to its stop; one start after the other, as a service does. *between*: locks of processes."""
         self.backend = FallbackBackend(
             list(self.stores.values()),
             self.ledger,
@@ -86,6 +86,7 @@ class Several:
             count=lambda event, store: self.events.update([(event, store)]),
             most_debts=most_debts,
             remembered=remembered,
+            between=between,
         )
         async with self.backend:
             yield self.backend
