@@ -28,9 +28,9 @@ from proxy.observe import Metrics
 from proxy.ports import Bus
 from proxy.settings import Settings, Truncated
 
-PATROL_S = 10.0
-PUT = "put"
-"""what a process says when it has put a rendition into the bounded store"""
+PATROL_S = 5.0
+FLEETING = "fleeting"
+"""what a process says when it has put a rendition into the bounded store, or removed one"""
 
 log = structlog.get_logger(__name__)
 
@@ -164,17 +164,20 @@ async def _fleeting(settings: Settings, house: House, bus: Bus, metrics: Metrics
 
     if house.role is Role.SERVER:
 
-        def put_here(key: Key, size: int) -> None:
-            behind(asyncio.create_task(bus.say(PUT, f"{size} {key}")))
+        def changed_here(key: Key, size: int | None) -> None:
+            behind(asyncio.create_task(bus.say(FLEETING, f"{'' if size is None else size} {key}")))
 
-        async with UsedBackend(folder, most, put_here) as used:
+        async with UsedBackend(folder, most, changed_here) as used:
             yield used
         return
     async with BoundedBackend(folder, most, shared=house.is_shared, evicted=metrics.evicted) as bounded:
 
-        def put_there(word: str) -> None:
+        def changed_there(word: str) -> None:
             size, _, key = word.partition(" ")
-            behind(asyncio.create_task(bounded.note(Key(key), int(size))))
+            if size:
+                behind(asyncio.create_task(bounded.note(Key(key), int(size))))
+            else:
+                bounded.forget(Key(key))
 
-        bus.listen(PUT, put_there, lambda: None)
+        bus.listen(FLEETING, changed_there, lambda: None)
         yield bounded

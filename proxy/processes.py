@@ -6,18 +6,18 @@ import asyncio
 import fcntl
 import gc
 import logging
+import mmap
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -34,6 +34,7 @@ from proxy.app import create_service
 from proxy.auth import Tokens
 from proxy.errors import StartError
 from proxy.house import House, Role
+from proxy.keeper import Keeper
 from proxy.machine import emptied
 from proxy.observe import METRICS_FOLDER, configure_logs, process_ended
 from proxy.run import Greeting, address_of
@@ -45,9 +46,8 @@ ACCEPTED_AT_ONCE = 1
 SILENT_S = 30
 """after which a process whose loop stands still is replaced"""
 LAST_WORDS_S = 5
-KEEPER_START_S = 60.0
-KEEPER_PAUSE_S = 0.5
-STATUS_BAD_START = 2
+PAUSE_S = 1.0
+"""before what cannot start is started again"""
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ def run(settings: Settings, tokens_and_origin: tuple[Tokens, bool], greet: Greet
         stack.enter_context(_claimed(settings))
         folder = Path(tempfile.mkdtemp(prefix="media-proxy-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        keeper = stack.enter_context(Keeper(settings, tokens, folder, [listening.fileno() for listening in sockets]))
+        keeper = stack.enter_context(Keeper(settings, tokens, folder, sockets))
         address = address_of(sockets[0].getsockname())
         # What is there now, all processes share as long as they do not write to it; the collector would.
         gc.collect()
@@ -87,95 +87,6 @@ def _serve(servers: Servers) -> None:
             os._exit(status)
 
 
-class Keeper:
-    """The keeper's process, from outside: it is started again when it has ended, and ends when this process does."""
-
-    def __init__(self, settings: Settings, tokens: Tokens, folder: Path, sockets: list[int]) -> None:
-        self._settings = settings
-        self._tokens = tokens
-        self._folder = folder
-        self._sockets = sockets
-        self._life: tuple[int, int] = os.pipe()
-        self._alive = -1
-        self._process = 0
-        self._not_before = 0.0
-
-    def __enter__(self) -> Keeper:
-        """Start it, and wait until all its parts are there; raises the StartError that it met."""
-        self._fork(begins=True)
-        answer = os.read(self._alive, 4096)
-        if answer != b"ready":
-            self._reap()
-            raise StartError(answer.decode() or "the keeper of the picture workers does not start")
-        os.set_blocking(self._alive, False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._life[1])
-        os.close(self._life[0])
-        self._reap()
-
-    def attend(self) -> None:
-        """Start it again if it has ended."""
-        try:
-            ended = os.read(self._alive, 4096) == b""
-        except BlockingIOError:
-            ended = False
-        if ended and time.monotonic() >= self._not_before:
-            log.error("keeper.ended")
-            os.close(self._alive)
-            self._reap()
-            self._fork(begins=False)
-
-    def _fork(self, *, begins: bool) -> None:
-        self._not_before = time.monotonic() + KEEPER_PAUSE_S
-        alive, ours = os.pipe()
-        self._process = os.fork()
-        if self._process:
-            os.close(ours)
-            self._alive = alive
-            if not begins:
-                os.set_blocking(alive, False)
-            return
-        os.close(alive)
-        os.close(self._life[1])
-        for listening in self._sockets:
-            os.close(listening)
-        house = House(Role.KEEPER, self._folder, begins=begins)
-        _keep(self._settings, self._tokens, house, self._life[0], ours)
-
-    def _reap(self) -> None:
-        with suppress(ChildProcessError):  # gunicorn, which waits for all children, was faster
-            os.waitpid(self._process, 0)
-
-
-def _keep(settings: Settings, tokens: Tokens, house: House, life: int, ready: int) -> NoReturn:
-    """The keeper's process, from within; *ready* is told when it is, or why it cannot be."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)  # it ends with its parent
-    status = 1
-    try:
-        asyncio.run(_kept(settings, tokens, house, life, ready))
-        status = 0
-    except StartError as error:
-        os.write(ready, str(error).encode()[:4000])
-    except Exception:
-        log.exception("keeper.crashed")
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
-
-
-async def _kept(settings: Settings, tokens: Tokens, house: House, life: int, ready: int) -> None:
-    parent_ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    async with create_service(settings, tokens, house):
-        loop.add_reader(life, parent_ended.set)
-        os.write(ready, b"ready")
-        await parent_ended.wait()
-        loop.remove_reader(life)
-
-
 class Servers(Arbiter):  # type: ignore[misc]
     """gunicorn's arbiter, which looks after the *keeper* too."""
 
@@ -186,7 +97,7 @@ class Servers(Arbiter):  # type: ignore[misc]
 
     def manage_workers(self) -> None:
         """Start what is missing."""
-        self._keeper.attend()
+        self._keeper.attend(self.LISTENERS)
         super().manage_workers()
 
     def handle_hup(self) -> None:
@@ -210,7 +121,17 @@ class _Application(BaseApplication):  # type: ignore[misc]
         self._tokens = tokens
         self._folder = folder
         self._sockets = sockets
+        self._served = mmap.mmap(-1, 1)  # of all processes
         super().__init__()
+
+    @property
+    def has_served(self) -> bool:
+        """Whether a process of this service has come up yet."""
+        return bool(self._served[0])
+
+    def note_served(self) -> None:
+        """One has."""
+        self._served[0] = 1
 
     def load_config(self) -> None:
         given = {
@@ -234,6 +155,17 @@ class _Application(BaseApplication):  # type: ignore[misc]
 class Server(GunicornWebWorker):
     """A process that answers requests: our runner with its limits, under gunicorn's supervision."""
 
+    def run(self) -> None:
+        """Serve; gunicorn ends the whole service when the first process cannot. Later ones try again: others serve meanwhile."""
+        try:
+            super().run()
+        except Exception as error:
+            if not self.app.has_served:
+                raise
+            log.error("server.cannot_start", exc_info=not isinstance(error, StartError), reason=str(error))
+            time.sleep(PAUSE_S)
+            sys.exit(1)
+
     async def _run(self) -> None:
         async with self.wsgi() as service:
             await service.runner.setup()
@@ -241,6 +173,7 @@ class Server(GunicornWebWorker):
                 await web.SockSite(service.runner, listening, backlog=ACCEPTED_AT_ONCE).start()
                 listening.listen(BACKLOG)  # what waits in the kernel is another matter
             self.booted = True
+            self.app.note_served()
             gc.collect()
             gc.freeze()
             while self.alive and os.getppid() == self.ppid:

@@ -133,7 +133,7 @@ async def opened(
             tuple(each),
             identities(settings),
             lambda: media.states,
-            lambda: media.backlog,
+            lambda: media.backlog if house.keeps else {},  # others do not learn what has been paid
             staged,
             incoming,
             signer,

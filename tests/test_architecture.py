@@ -23,6 +23,7 @@ COMPOSERS = {
     "proxy.app",
     "proxy.checkup",
     "proxy.cli",
+    "proxy.keeper",
     "proxy.machine",
     "proxy.mounting",
     "proxy.processes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy import keys
-from proxy.adapters.bounded import BLOCK_BYTES, BoundedBackend
+from proxy.adapters.bounded import BLOCK_BYTES, BoundedBackend, UsedBackend
 from proxy.errors import NotFound, StorageFull
 from proxy.keys import Key
 from tests.contracts.bodies import body, read
@@ -31,7 +32,7 @@ async def store(folder: Path) -> AsyncIterator[BoundedBackend]:
         yield opened
 
 
-async def put(backend: BoundedBackend, number: int, size: int = BLOCK_BYTES) -> None:
+async def put(backend: BoundedBackend | UsedBackend, number: int, size: int = BLOCK_BYTES) -> None:
     await backend.put(name(number), body(bytes(size)), "image/jpeg", size=size)
 
 
@@ -89,6 +90,62 @@ async def test_an_overwrite_and_a_removal_give_their_room_back(tmp_path: Path) -
         assert (backend.bytes, len(backend)) == (0, 0)
         with pytest.raises(NotFound):
             await backend.head(name(1))
+
+
+class Heard:
+    """What a keeper hears of another process."""
+
+    def __init__(self, keeper: BoundedBackend) -> None:
+        self._keeper = keeper
+        self._notes: list[asyncio.Task[None]] = []
+
+    def changed(self, key: Key, size: int | None) -> None:
+        """As that process says it."""
+        if size is None:
+            self._keeper.forget(key)
+        else:
+            self._notes.append(asyncio.create_task(self._keeper.note(key, size)))
+
+    async def all_noted(self) -> None:
+        """Return when the keeper has acted upon all of it."""
+        await asyncio.gather(*self._notes)
+
+
+@asynccontextmanager
+async def shared_store(folder: Path) -> AsyncIterator[tuple[BoundedBackend, UsedBackend, Heard]]:
+    """The store, how another process uses it, and what is heard of that."""
+    async with store(folder):
+        pass
+    async with BoundedBackend(folder / "variants", ROOM, shared=True) as keeper:
+        await eventually(lambda: keeper.is_counted)
+        heard = Heard(keeper)
+        async with UsedBackend(folder / "variants", ROOM, heard.changed) as other:
+            yield keeper, other, heard
+            await heard.all_noted()
+
+
+async def test_what_another_process_has_read_lately_stays(tmp_path: Path) -> None:
+    async with shared_store(tmp_path) as (keeper, other, heard):
+        for number in range(5):
+            await put(other, number)
+        await heard.all_noted()
+        assert await read(await other.open(name(0))) == bytes(BLOCK_BYTES)
+        await put(other, 5)
+        await heard.all_noted()
+        assert await kept(keeper) == {0, 2, 3, 4, 5}
+        assert keeper.bytes == ROOM
+
+
+async def test_what_another_process_has_removed_takes_no_room(tmp_path: Path) -> None:
+    async with shared_store(tmp_path) as (keeper, other, heard):
+        for number in range(5):
+            await put(other, number)
+        await heard.all_noted()
+        await other.delete(name(3))
+        assert keeper.bytes < ROOM
+        await put(other, 5)
+        await heard.all_noted()
+        assert await kept(keeper) == {0, 1, 2, 4, 5}
 
 
 async def test_no_more_objects_are_kept_than_the_memory_allows(tmp_path: Path) -> None:

@@ -35,6 +35,19 @@ async def test_who_may_have_missed_words_is_told(path: Path) -> None:
         await one.say("changed", "nobody hears it")
 
 
+async def test_a_keeper_that_stands_still_counts_as_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house_bus, "BEAT_S", 0.01)
+    monkeypatch.setattr(house_bus, "SILENT_S", 0.5)
+    missed: list[str] = []
+    async with KeeperBus(path), HouseBus(path) as one:
+        one.listen("changed", lambda word: None, lambda: missed.append("something"))
+        assert one.is_whole
+        monkeypatch.setattr(house_bus, "BEAT_S", 3600)
+        await eventually(lambda: not one.is_whole)
+        assert missed, "what it would have passed on is not heard"
+        await eventually(lambda: one.is_whole)
+
+
 async def test_who_does_not_read_is_cut_and_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(house_bus, "MOST_WAITING_BYTES", 1 << 12)
     heard: list[str] = []

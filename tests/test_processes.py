@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ import pytest
 from tests import pictures
 from tests.kit.client import media
 from tests.kit.doors import doors
+from tests.kit.raw import Wire
 from tests.kit.redis import RedisServer
 from tests.kit.server import RunningServer
 from tests.kit.waiting import until
@@ -40,6 +42,43 @@ def servers(service: RunningServer) -> list[psutil.Process]:
 def keeper(service: RunningServer) -> psutil.Process:
     """The process that has the picture workers."""
     return min((child for child in service.process.children() if child.children()), key=lambda child: child.create_time())
+
+
+def next_keeper(service: RunningServer, old: psutil.Process) -> psutil.Process:
+    """The one that took the place of *old*, once it makes pictures."""
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        with suppress(psutil.NoSuchProcess, ValueError):
+            found[:] = [keeper(service)]
+        return bool(found) and found[0].pid != old.pid and "renderer" in well(service)
+
+    assert until(is_there, 20.0)
+    return found[0]
+
+
+def well(service: RunningServer) -> set[str]:
+    """The parts that are."""
+    parts = service.client().get("/api/health").json["parts"]
+    return {name for name, part in parts.items() if part["status"] == "ok"}
+
+
+def listens(service: RunningServer) -> bool:
+    """Whether anybody takes connections."""
+    try:
+        with service.wire():
+            return True
+    except ConnectionRefusedError:
+        return False
+
+
+def begun_upload(service: RunningServer, data: bytes) -> Wire:
+    """A connection on which half of *data* has been sent, and is in the store's folder for what nobody sees."""
+    wire = service.wire()
+    head = f"POST /api/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.token('u7')}\r\nContent-Type: image/jpeg\r\n"
+    wire.send(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data[: len(data) // 2])
+    assert until(lambda: any((service.data / "media" / "tmp").iterdir()))
+    return wire
 
 
 class Load:
@@ -230,20 +269,66 @@ def test_a_reload_loses_no_request_and_reads_the_presets_again(serve: Serve, tmp
     assert load.failures == []
 
 
-def test_a_stop_lets_requests_finish(service: RunningServer) -> None:
-    wire = service.wire()
+def test_a_stop_lets_requests_finish_and_takes_no_further_one(service: RunningServer) -> None:
+    """Neither does the keeper hold the door open, also one that took another's place."""
+    old = keeper(service)
+    old.kill()
+    next_keeper(service, old)
+    film = random.Random(6).randbytes(24_000_000)
+    service.place("u7/film.mp4", film, "video/mp4")
     data = pictures.jpeg(320, 240)
-    head = f"POST /api/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.token('u7')}\r\nContent-Type: image/jpeg\r\n"
-    with wire:
-        wire.send(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data[: len(data) // 2])
-        assert until(lambda: any((service.data / "media" / "tmp").iterdir()))
+    with begun_upload(service, data) as wire, service.wire(receive_buffer=4096) as slow:
+        slow.send(b"GET /api/media/u7/film.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert until(slow.readable)
         service.terminate()
-        assert until(lambda: service.output.text.count("drain.begun") > 0 or not service.running, 5.0)
+        assert until(lambda: service.output.text.count("drain.begun") == 2, 5.0)
+        assert until(lambda: not listens(service), 5.0)
         wire.send(data[len(data) // 2 :])
-        answer = wire.answer()
-    assert answer.status == 201
+        assert wire.answer().status == 201
+        assert slow.answer().body == film
     assert service.wait() == 0
     assert service.children() == []
+
+
+def test_what_a_process_that_was_killed_had_begun_is_cleared_away(serve: Serve) -> None:
+    service = serve(MEDIA_WORKERS="2")
+    data = pictures.jpeg(320, 240)
+    tmp = service.data / "media" / "tmp"
+    with begun_upload(service, data):
+        (left,) = tmp.iterdir()
+        os.kill(int(left.name.rpartition(".")[2][:8], 16), signal.SIGKILL)
+        with begun_upload(service, data) as wire:
+            assert until(lambda: not left.exists(), 20.0)
+            wire.send(data[len(data) // 2 :])
+            assert wire.answer().status == 201, "nothing that another is at work on was touched"
+    assert until(lambda: not any(tmp.iterdir()))
+
+
+def test_one_that_cannot_be_replaced_takes_nobody_with_it(serve: Serve) -> None:
+    service = serve(MEDIA_WORKERS="2")
+    key = service.client("u7").stored(pictures.jpeg(320, 240), JPEG)["key"]
+    spool, away = service.data / "spool", service.data / "spool.away"
+    spool.rename(away)
+    spool.write_text("no folder, so that nobody can start")
+    servers(service)[0].kill()
+    assert until(lambda: service.output.text.count("server.cannot_start") > 1, 10.0)
+    assert service.client().get(media(key)).status == 200
+    spool.unlink()
+    away.rename(spool)
+    with doors(service) as two:
+        assert {door.get(media(key)).status for door in two} == {200}
+
+
+def test_a_keeper_that_stands_still_is_noticed(serve: Serve) -> None:
+    service = serve(MEDIA_WORKERS="2")
+    with doors(service, "u7") as (one, other):
+        key = one.stored(pictures.jpeg(320, 240), JPEG)
+        assert other.get(media(key, "w=100")).status == 200
+        standing = keeper(service)
+        standing.suspend()
+        assert one.request("DELETE", media(key)).status == 204
+        assert until(lambda: other.get(media(key, "w=100")).status == 404, 4.0), "others need not be told"
+        standing.resume()
 
 
 def test_when_all_is_killed_nothing_stays_and_the_next_start_finds_everything(service: RunningServer) -> None:
@@ -254,6 +339,19 @@ def test_when_all_is_killed_nothing_stays_and_the_next_start_finds_everything(se
     service.wait()
     service.start()
     assert service.client().get(media(key)).status == 200
+
+
+def test_figures_are_those_of_who_lives(serve: Serve) -> None:
+    service = serve(MEDIA_WORKERS="2")
+    key = service.client("u7").stored(pictures.jpeg(320, 240), JPEG)["key"]
+    assert service.client().get(media(key, "w=100")).status == 200
+    assert until(lambda: service.metric("media_variants_bytes") > 0)
+    old = keeper(service)
+    old.kill()
+    next_keeper(service, old)
+    assert service.client("u7").delete(media(key)).status == 204
+    assert until(lambda: service.metric("media_variants_bytes") == 0), "what the old one had, nobody has"
+    assert service.metric("media_renditions_total", found="miss") == 1
 
 
 def test_figures_are_those_of_all_processes(service: RunningServer) -> None:

@@ -130,6 +130,10 @@ class BoundedBackend:
         if self.is_counted:
             await self._make_room()
 
+    def forget(self, key: Key) -> None:
+        """The object has been removed by another process."""
+        self._drop(key)
+
     async def clear(self, lives: Callable[[int], bool]) -> None:
         """As a `LocalBackend` does it."""
         await self._local.clear(lives)
@@ -196,18 +200,22 @@ class BoundedBackend:
 
 
 class UsedBackend(LocalBackend):
-    """The objects of a shared `BoundedBackend` as another process uses them: *put_here* is told of each that it puts."""
+    """The objects of a shared `BoundedBackend` as another process uses them.
 
-    def __init__(self, root: Path, max_bytes: int, put_here: Callable[[Key, int], None], *, name: str = "variants") -> None:
+    *changed* is told of each that it puts, with its size, and of each that it removes, with None.
+    """
+
+    def __init__(self, root: Path, max_bytes: int, changed: Callable[[Key, int | None], None], *, name: str = "variants") -> None:
         super().__init__(root, name=name, durable=False, shared=True)
         self._max_bytes = max_bytes
-        self._put_here = put_here
+        self._changed = changed
 
     async def open(self, key: Key, span: ByteRange | None = None) -> ObjectReader:
         """The object as it is now, which thereby was the one used last."""
         reader = await super().open(key, span)
         if reader.file is not None:
-            os.utime(reader.file.fileno())
+            now = time.time_ns()  # the system's own is some milliseconds old, and the keeper compares it with its clock
+            os.utime(reader.file.fileno(), ns=(now, now))
         return reader
 
     async def put(
@@ -224,8 +232,13 @@ class UsedBackend(LocalBackend):
         if size is not None and _blocks(size) * BLOCK_BYTES > self._max_bytes:
             raise StorageFull("the object is larger than all that is kept")
         meta = await super().put(key, body, content_type, admit, size=size, etag=etag)
-        self._put_here(key, meta.size)
+        self._changed(key, meta.size)
         return meta
+
+    async def delete(self, key: Key) -> None:
+        """Remove the object; idempotent."""
+        await super().delete(key)
+        self._changed(key, None)
 
 
 def _blocks(size: int) -> int:

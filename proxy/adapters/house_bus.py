@@ -16,6 +16,9 @@ MOST_WAITING_BYTES = 1 << 20
 """for one who reads slowly; then it is cut, and told that it has missed something"""
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 START_S = 2.0
+BEAT_S = 0.5
+SILENT_S = 2.0
+"""After which a keeper that says nothing counts as away: it may stand still, and what is said is not passed on."""
 
 
 class _Listeners:
@@ -48,14 +51,19 @@ class KeeperBus(_Listeners):
         self._path = path
         self._others: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._beating: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._connected, self._path, limit=framing.LIMIT_BYTES)
+        self._beating = asyncio.create_task(self._beat())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._server is not None
+        assert self._beating is not None
+        self._beating.cancel()
+        await asyncio.gather(self._beating, return_exceptions=True)
         self._server.close()
         for other in tuple(self._others):
             other.transport.abort()
@@ -63,7 +71,12 @@ class KeeperBus(_Listeners):
 
     async def say(self, topic: str, word: str) -> None:
         """Tell all others."""
-        self._pass_on(topic, word, None)
+        self._pass_on({"topic": topic, "word": word}, None)
+
+    async def _beat(self) -> None:
+        while True:
+            self._pass_on({}, None)
+            await asyncio.sleep(BEAT_S)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._others.add(writer)
@@ -72,14 +85,14 @@ class KeeperBus(_Listeners):
             while True:
                 words, _ = await framing.heard(reader)
                 self._heard(words["topic"], words["word"])
-                self._pass_on(words["topic"], words["word"], writer)
+                self._pass_on(words, writer)
         except (Broken, asyncio.CancelledError):
             pass  # it has gone, or we go; nobody waits for this task
         finally:
             self._others.discard(writer)
             writer.close()
 
-    def _pass_on(self, topic: str, word: str, sender: asyncio.StreamWriter | None) -> None:
+    def _pass_on(self, words: dict[str, str], sender: asyncio.StreamWriter | None) -> None:
         for other in tuple(self._others):
             if other is sender:
                 continue
@@ -87,7 +100,7 @@ class KeeperBus(_Listeners):
                 self._others.discard(other)
                 other.transport.abort()
                 continue
-            framing.put(other, {"topic": topic, "word": word})
+            framing.put(other, words)
 
 
 class HouseBus(_Listeners):
@@ -114,7 +127,7 @@ class HouseBus(_Listeners):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the keeper is there."""
+        """Whether the keeper is there, and was heard of a moment ago."""
         return self._writer is not None
 
     async def say(self, topic: str, word: str) -> None:
@@ -125,16 +138,17 @@ class HouseBus(_Listeners):
     async def _hear_for_ever(self) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
-            with suppress(Broken, OSError):
+            with suppress(Broken, OSError):  # a timeout is one
                 reader, writer = await asyncio.open_unix_connection(self._path, limit=framing.LIMIT_BYTES)
                 try:
-                    await framing.heard(reader)
+                    await self._next(reader)
                     self._writer, pause_s = writer, FIRST_PAUSE_S
                     self._missed()
                     self._first.set()
                     while True:
-                        words, _ = await framing.heard(reader)
-                        self._heard(words["topic"], words["word"])
+                        words = await self._next(reader)
+                        if words:
+                            self._heard(words["topic"], words["word"])
                 finally:
                     writer.close()
                     was_whole, self._writer = self._writer is not None, None
@@ -142,3 +156,7 @@ class HouseBus(_Listeners):
                         self._missed()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
+
+    async def _next(self, reader: asyncio.StreamReader) -> dict[str, str]:
+        async with asyncio.timeout(SILENT_S):
+            return (await framing.heard(reader))[0]
