@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -84,30 +85,26 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
-        self._cached: dict[str, Callable[[], None]] = {}
-        self._observe: dict[tuple[str, str], Callable[[float], None]] = {}
-        self._sent: dict[str, Callable[[int], None]] = {}
+        self._durations: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
+        self._sent: dict[str, int] = {}
+        self._found: dict[str, int] = {}
 
     def request(self, route: str, outcome: str, seconds: float, sent: int) -> None:
-        """Count an answered request. Looking a label up costs more than counting, so the bound methods are kept."""
-        observe = self._observe.get((route, outcome))
-        if observe is None:
-            observe = self._observe[route, outcome] = self._requests.labels(route, outcome).observe
-        observe(seconds)
-        if sent:
-            count = self._sent.get(route)
-            if count is None:
-                count = self._sent[route] = self._out.labels(route).inc
-            count(sent)
+        """Count an answered request. There is one for every hit, and the library takes 2 to 3 us for each figure: so they are
+        gathered here, and given to it when somebody looks, and each second where several processes count.
+        """
+        series = self._durations.get((route, outcome))
+        if series is None:
+            series = self._durations[route, outcome] = ([0] * (len(SECONDS) + 1), [0.0])
+        series[0][bisect_left(SECONDS, seconds)] += 1
+        series[1][0] += seconds
+        self._sent[route] = self._sent.get(route, 0) + sent
 
     def received(self, route: str, size: int) -> None:
         self._in.labels(route).inc(size)
 
     def cache(self, found: str) -> None:
-        count = self._cached.get(found)
-        if count is None:
-            count = self._cached[found] = self._cache.labels(found).inc
-        count()
+        self._found[found] = self._found.get(found, 0) + 1
 
     def upload(self, kind: str, outcome: str) -> None:
         self._uploads.labels(kind, outcome).inc()
@@ -149,9 +146,9 @@ class Metrics:
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text format."""
+        self._refresh()
         if not self._shared:
             return generate_latest(self.registry)
-        self._refresh()
         everybodys = CollectorRegistry()
         multiprocess.MultiProcessCollector(everybodys)  # type: ignore[no-untyped-call]
         return generate_latest(everybodys)
@@ -171,6 +168,20 @@ class Metrics:
     def _refresh(self) -> None:
         for gauge, read in self._reads:
             gauge.set(read())
+        for labels, (counts, total) in self._durations.items():
+            series = self._requests.labels(*labels)
+            for number, count in enumerate(counts):
+                if count:
+                    series._buckets[number].inc(count)  # the library has no way to add many observations at once
+            series._sum.inc(total[0])
+            counts[:] = [0] * len(counts)
+            total[0] = 0.0
+        for route, sent in self._sent.items():
+            self._out.labels(route).inc(sent)
+        for found, count in self._found.items():
+            self._cache.labels(found).inc(count)
+        self._sent.clear()
+        self._found.clear()
 
 
 def configure_logs(level: str) -> None:
