@@ -192,7 +192,7 @@ class Settings(BaseModel):
     media_rate_uploads: Rates = Field((), description="uploads of one owner, such as 600/hour; 20/minute")
     media_rate_upload_bytes: Rates = Field((), description="bytes that one owner uploads, such as 20G/day")
     media_rate_renders: Rates = Field((), description="renditions that are made for one client, such as 300/minute")
-    media_rate_failed_logins: Rates = Field((Rate(60, 60),), description="tokens and signatures from one address that do not hold")
+    media_rate_failed_logins: Rates = Field((), description="tokens and signatures from one address that do not hold")
     media_rate_headers: bool = Field(True, description="whether answers say how the caller stands with the rates")
     media_trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)] = Field(
         (), description="networks of the proxies in front, whose X-Forwarded-For counts"
