@@ -61,13 +61,16 @@ class Keeper:
         """Start it, and wait until all its parts are there; raises the StartError that it met."""
         self._fork(self._listening, begins=True)
         answer = os.read(self._signs, 4096)
-        if answer != READY:
-            self._reap()
+        if not answer.startswith(READY):  # there may be several signs already
+            self._end()
             raise StartError(answer.decode() or "the keeper of the picture workers does not start")
         os.set_blocking(self._signs, False)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         os.close(self._life[1])
         os.close(self._life[0])
         until = time.monotonic() + END_S

@@ -9,6 +9,7 @@ import logging
 import mmap
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -48,6 +49,8 @@ SILENT_S = 30
 LAST_WORDS_S = 5
 PAUSE_S = 1.0
 """before what cannot start is started again"""
+HELD_BACK = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+"""while nobody listens to them: between a fork and the new process' own handlers they would be lost"""
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +69,7 @@ def run(settings: Settings, tokens_and_origin: tuple[Tokens, bool], greet: Greet
         # What is there now, all processes share as long as they do not write to it; the collector would.
         gc.collect()
         gc.freeze()
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
         greet(settings, address, tokens, is_own_secret=is_own_secret)
         # From here on they are gunicorn's, which closes them.
         _serve(Servers(_Application(settings, tokens, folder, [listening.detach() for listening in sockets]), settings, keeper))
@@ -94,6 +98,19 @@ class Servers(Arbiter):  # type: ignore[misc]
         self._settings = settings
         self._keeper = keeper
         super().__init__(app)
+
+    def init_signals(self) -> None:
+        """From now on listen to signals."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+
+    def spawn_worker(self) -> Any:
+        """Start a process, which begins to listen to signals by itself."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
     def manage_workers(self) -> None:
         """Start what is missing."""
@@ -186,6 +203,11 @@ class Server(GunicornWebWorker):
                 self.notify()
                 await asyncio.wait([cleaning], timeout=1.0)
             await cleaning
+
+    def init_signals(self) -> None:
+        """From now on listen to signals; those that came meanwhile are heard first."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: begin to stop now, and not at the next look."""

@@ -291,6 +291,19 @@ def test_a_stop_lets_requests_finish_and_takes_no_further_one(service: RunningSe
     assert service.children() == []
 
 
+def test_a_stop_is_heard_while_processes_start(tmp_path: Path) -> None:
+    service = RunningServer(tmp_path, {"MEDIA_WORKERS": "4"})
+    for _ in range(3):
+        service.launch()
+        try:
+            assert service.output.wait_for(lambda line: "http://" in line, seconds=20) is not None
+            service.terminate()
+            assert service.wait(15) == 0
+            assert service.children() == []
+        finally:
+            service.kill()
+
+
 def test_what_a_process_that_was_killed_had_begun_is_cleared_away(serve: Serve) -> None:
     service = serve(MEDIA_WORKERS="2")
     data = pictures.jpeg(320, 240)
