@@ -320,12 +320,14 @@ def test_what_a_process_that_was_killed_had_begun_is_cleared_away(serve: Serve) 
 
 def test_one_that_cannot_be_replaced_takes_nobody_with_it(serve: Serve) -> None:
     service = serve(MEDIA_WORKERS="2")
-    key = service.client("u7").stored(pictures.jpeg(320, 240), JPEG)["key"]
     spool, away = service.data / "spool", service.data / "spool.away"
-    spool.rename(away)
-    spool.write_text("no folder, so that nobody can start")
-    servers(service)[0].kill()
-    assert until(lambda: service.output.text.count("server.cannot_start") > 1, 10.0)
+    with doors(service, "u7") as (one, other):
+        key = one.stored(pictures.jpeg(320, 240), JPEG)
+        spool.rename(away)
+        spool.write_text("no folder, so that nobody can start")
+        psutil.Process(one.process).kill()
+        assert until(lambda: service.output.text.count("server.cannot_start") > 1, 10.0)
+        assert other.get(media(key)).status == 200
     assert service.client().get(media(key)).status == 200
     spool.unlink()
     away.rename(spool)
