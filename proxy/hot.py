@@ -2,18 +2,19 @@
 
 What is remembered of an address is which rendition it names and with which headers, never the bytes: those must still be in
 `Delivery`'s memory, and the original must still be the version that the rendition was made of. Only what everybody may see,
-and only for requests whose headers cannot change the answer. Measured: 1.4 times the CPU of a bare aiohttp handler instead of
-2.4 times.
+and only for requests whose headers cannot change the answer.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy, istr
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import HttpVersion11
+from multidict import CIMultiDict
 
 from proxy.delivery import Delivery, Focal, Opened
 from proxy.keys import Key
@@ -29,13 +30,37 @@ DECIDING = ("Authorization", "Origin", "Range", "If-None-Match", "If-Modified-Si
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The rendition *name* of version *version* of *key*."""
+    """The rendition *name* of version *version* of *key*, and the lines of its answer's *head* that are always the same."""
 
     key: Key
     version: str
     name: Key
     focal: Focal | None
-    headers: CIMultiDictProxy[str]
+    head: bytes
+
+
+class Ready(web.Response):
+    """An answer whose head is written already, but for the lines that are of this request: its id, the date, the connection.
+
+    Made anew by aiohttp for each answer the head takes a fifth of a hit's CPU time (58 us, 47 so); it has no public way to bring
+    one along.
+    """
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        super().__init__(body=body)
+        self._head = head
+        self.request_id = ""
+
+    async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        self._req = request
+        writer = self._payload_writer = request._payload_writer
+        keeps = request.keep_alive if self._keep_alive is None else self._keep_alive
+        self._keep_alive = keeps
+        connection = "Connection: close\r\n" if not keeps else ""
+        last = f"X-Request-ID: {self.request_id}\r\nDate: {rfc822_formatted_time()}\r\n{connection}\r\n"
+        writer._headers_buf = self._head + last.encode()  # type: ignore[attr-defined]
+        writer._headers_written = False  # type: ignore[attr-defined]
+        return writer
 
 
 class HotAnswers:
@@ -46,14 +71,19 @@ class HotAnswers:
         self._cross_origin = cross_origin
         self._known: OrderedDict[tuple[str, str], Remembered] = OrderedDict()
 
-    def answer(self, request: web.Request) -> web.Response | None:
+    def answer(self, request: web.Request) -> Ready | None:
         """The answer to *request*, if it is a hot one and may be given without a second look."""
         headers = request.headers
         known = self._known.get((request.raw_path, headers.get("Accept", "")))
-        if known is None or request.method != "GET" or any(name in headers for name in DECIDING):
+        if (
+            known is None
+            or request.method != "GET"
+            or request.version != HttpVersion11
+            or any(name in headers for name in DECIDING)
+        ):
             return None
         rendered = self._delivery.kept(known.key, known.version, known.name, known.focal)
-        return None if rendered is None else web.Response(body=rendered.data, headers=CIMultiDict(known.headers))
+        return None if rendered is None else Ready(known.head, rendered.data)
 
     def forget(self) -> None:
         """Let go of everything: what addresses stand for has changed."""
@@ -69,17 +99,10 @@ class HotAnswers:
         headers["Cache-Status"] = f"{SERVER}; hit; detail=memory"
         if self._cross_origin:
             headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
-        key, compact = opened.reader.meta.key, CIMultiDictProxy(_compact(headers))
-        self._known[address] = Remembered(key, opened.version.original, opened.name, opened.focal, compact)
+        if any(mark in value for value in headers.values() for mark in "\r\n"):
+            return  # which aiohttp refuses to send
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        head = "".join(("HTTP/1.1 200 OK\r\n", *lines, f"Content-Length: {opened.reader.length}\r\n")).encode()
+        self._known[address] = Remembered(opened.reader.meta.key, opened.version.original, opened.name, opened.focal, head)
         if len(self._known) > ENTRIES:
             self._known.popitem(last=False)
-
-
-def _compact(headers: CIMultiDict[str]) -> CIMultiDict[str]:
-    # Names that are shared: a name that is plain text brings its lower-case form into each entry.
-    return CIMultiDict((_name(name), value) for name, value in headers.items())
-
-
-@lru_cache(64)
-def _name(name: str) -> istr:
-    return istr(name)

@@ -91,10 +91,10 @@ class Front:
         self._quiet.clear()
         try:
             _check_protocol(request)
-            response = self._hot.answer(request)
-            if response is not None:
-                route = "media"
-                response.headers["X-Request-ID"] = request[REQUEST_ID]
+            hot = self._hot.answer(request)
+            if hot is not None:
+                route, response = "media", hot
+                hot.request_id = request[REQUEST_ID]
             else:
                 try:
                     response = await self._handler(request)
