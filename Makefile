@@ -33,7 +33,7 @@ test:
 
 test-slow:
 	$(call ready,test)
-	@exec .venv/bin/python -m pytest -m slow $(ARGS)
+	@exec .venv/bin/python -m pytest -m slow -n 0 $(ARGS)
 
 bench-images bench-overload bench-hits:
 	$(call ready,check)

@@ -29,7 +29,7 @@ FLAGS = (
 )
 ABSENT = "no Chromium, or not what playwright's driver needs: apt-get install chromium libatomic1, or on macOS install Chrome"
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-DEADLINE_MS = 10_000
+DEADLINE_MS = 30_000
 
 CONTRAST = """() => {
   const channel = (value) => (value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kit import aftereffects
 from tests.kit.aftereffects import BadInput
@@ -17,7 +19,21 @@ from tests.kit.redis import patient, redis
 from tests.kit.server import RunningServer
 from tests.kit.stores import _end_of_stores, minio, versitygw
 
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others use this machine as well
+settings.load_profile("suite")
+
 __all__ = ["_end_of_stores", "minio", "patient", "redis", "versitygw"]
+
+MOST_WORKERS = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core, four at most. None for the tests of one file, which run one after the other anyway: what they print
+    is seen, and a debugger can be used."""
+    files = {argument.partition("::")[0] for argument in config.args}
+    if len(files) == 1 and all(Path(file).is_file() for file in files):
+        return 0
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS)
 
 
 @pytest.fixture(scope="session")

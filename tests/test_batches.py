@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 
-import psutil
 import pytest
 from PIL import Image
 
@@ -15,6 +13,7 @@ from tests import pictures
 from tests.kit.client import Answer, Client, media
 from tests.kit.server import RunningServer
 from tests.kit.waiting import until
+from tests.kit.workers import held
 
 WIDTHS = (160, 320, 480, 640, 960, 1280)
 SLOW = "format=avif&w=3000&up=1"
@@ -32,33 +31,6 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def photo(single: RunningServer) -> str:
     """A photo of 2000 × 1500 of which nothing was made yet."""
     return media(single.client("me").stored(pictures.jpeg(2000, 1500))["key"])
-
-
-def worker(server: RunningServer) -> psutil.Process:
-    """The one process that has libvips loaded."""
-    found: list[psutil.Process] = []
-
-    def one() -> bool:
-        for child in server.children():
-            with suppress(psutil.Error):
-                if any("vips" in mapped.path for mapped in child.memory_maps()):
-                    found.append(child)
-        return bool(found)
-
-    assert until(one)
-    return found[0]
-
-
-@contextmanager
-def held(server: RunningServer) -> Iterator[psutil.Process]:
-    """The worker stands still: what is asked meanwhile waits."""
-    process = worker(server)
-    process.suspend()
-    try:
-        yield process
-    finally:
-        with suppress(psutil.NoSuchProcess):
-            process.resume()
 
 
 def asked(pool: ThreadPoolExecutor, server: RunningServer, path: str, queries: list[str]) -> list[Future[Answer]]:
@@ -157,11 +129,13 @@ def test_who_leaves_is_left_out_and_the_others_are_served(single: RunningServer,
 
 
 def test_when_all_leave_the_batch_is_stopped(single: RunningServer, photo: str) -> None:
+    made = single.metric("media_render_seconds_count", outcome="ok")
     wires = [single.wire().request("GET", f"{photo}?{SLOW}&q={quality}") for quality in (73, 74)]
     assert until(lambda: single.metric("media_render_running") == 1)
     for wire in wires:
         wire.reset()
-    assert until(lambda: single.metric("media_render_running") == 0, 5)
+    assert until(lambda: single.metric("media_render_running") == 0)
+    assert single.metric("media_render_seconds_count", outcome="ok") == made
     assert size(Client(single.url).get(f"{photo}?w=91")) == (91, 68)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests import pictures
 from tests.kit.client import Client, media
+from tests.kit.ports import free_port
 from tests.kit.server import RunningServer
 from tests.kit.stores import ObjectStore
 from tests.kit.waiting import until
@@ -29,9 +30,7 @@ def fronted(serve: Callable[..., RunningServer], tmp_path: Path) -> Iterator[tup
         assert os.environ.get("CI") != "true", "nginx must be there in CI"
         pytest.skip("nginx is not installed")
     server = serve(MEDIA_DELIVERY="accel")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     lines = PAGE.partition("```nginx\n")[2].partition("```")[0]
     lines = lines.replace("http://127.0.0.1:10020", server.url).replace("/var/lib/media-proxy", str(server.data))
     places = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))

@@ -29,8 +29,9 @@ from proxy.errors import NotFound, StartError, StoreRefused, Unavailable
 from proxy.keys import Key
 from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
 from tests.kit.minio_admin import account
+from tests.kit.ports import free_port
 from tests.kit.server import KEPT_VARIABLES, REPOSITORY, SECRET, RunningServer
-from tests.kit.stores import ObjectStore, free_port
+from tests.kit.stores import ObjectStore
 
 DOCTOR_S = 60.0
 ROW = re.compile(r"(\S+) {2,}(\S.*?) {2,}(ok|warning|broken|skipped)\s*(.*)")

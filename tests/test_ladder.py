@@ -77,7 +77,7 @@ rest = st.fixed_dictionaries({}, optional={
 })  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(sides, rest)
 def test_whatever_is_asked_comes_to_one_of_a_countable_number(size: dict[str, str], more: dict[str, str]) -> None:
     """Every answer lies in a finite set that this test spells out: sizes, points and qualities, counted below."""

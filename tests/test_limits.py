@@ -18,9 +18,9 @@ from proxy.redis_address import parse as address_of
 from proxy.settings import BadSettings, Settings
 from tests import pictures
 from tests.kit.client import Answer, media
+from tests.kit.ports import free_port
 from tests.kit.redis import RedisServer, provided
 from tests.kit.server import RunningServer
-from tests.kit.stores import free_port
 from tests.kit.waiting import until
 
 Serve = Callable[..., RunningServer]

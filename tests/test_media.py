@@ -177,19 +177,19 @@ def check_range(stored: Stored, header: str, start: int, stop: int) -> None:
 positions = st.one_of(st.integers(0, LARGE + 100), st.integers(LARGE - 3, LARGE + 3), st.integers(0, 10**17))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(first=positions, length=st.one_of(st.integers(1, 5), st.integers(1, LARGE * 2)))
 def test_a_range_with_both_ends_is_that_slice(server: RunningServer, large: Stored, first: int, length: int) -> None:
     check_range(large, f"bytes={first}-{first + length - 1}", first, first + length)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(first=positions)
 def test_an_open_range_goes_to_the_end(server: RunningServer, large: Stored, first: int) -> None:
     check_range(large, f"bytes={first}-", first, LARGE)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(last=positions)
 def test_a_suffix_range_is_the_last_bytes(server: RunningServer, large: Stored, last: int) -> None:
     check_range(large, f"bytes=-{last}", max(0, LARGE - last), LARGE if last else 0)
@@ -200,7 +200,7 @@ def test_a_range_may_be_spelled_in_several_ways(small: Stored, header: str) -> N
     assert small.get(Range=header).body == small.data[:1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(alphabet="bytes=0123456789-, ;abc*\t", max_size=30).filter(
     lambda text: not re.fullmatch(r"\s*bytes\s*=[\s,]*(\d+\s*-\s*\d*|-\s*\d+)([\s,]*(\d+\s*-\s*\d*|-\s*\d+))*[\s,]*", text)
 ))  # fmt: skip
@@ -362,7 +362,7 @@ segments = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_charac
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(segments, min_size=1, max_size=4).map("/".join))
 def test_any_legal_key_that_is_not_there_is_404_and_never_a_crash(server: RunningServer, key: str) -> None:
     answer = server.client().get(media("nobody/" + key))
@@ -370,7 +370,7 @@ def test_any_legal_key_that_is_not_there_is_404_and_never_a_crash(server: Runnin
     assert answer.code in {"not-found", "bad-key"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=40))
 def test_any_bytes_in_a_key_are_answered_400_or_404(server: RunningServer, key: bytes) -> None:
     answer = server.client().get("/api/media/" + quote(key, safe="/%"))

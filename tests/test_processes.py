@@ -25,6 +25,8 @@ from tests.kit.waiting import until
 
 Serve = Callable[..., RunningServer]
 JPEG = "image/jpeg"
+HEARD_S = 4.0
+"""Who hears nothing of a change goes on for five seconds with what it remembers."""
 
 
 @pytest.fixture(params=["alone", "redis"])
@@ -53,7 +55,7 @@ def next_keeper(service: RunningServer, old: psutil.Process) -> psutil.Process:
             found[:] = [keeper(service)]
         return bool(found) and found[0].pid != old.pid and "renderer" in well(service)
 
-    assert until(is_there, 20.0)
+    assert until(is_there)
     return found[0]
 
 
@@ -105,7 +107,7 @@ class Load:
     def passed(self, more: int = 40) -> bool:
         """Whether *more* requests were answered from now on."""
         before = self.count
-        return until(lambda: self.count >= before + more, 20.0)
+        return until(lambda: self.count >= before + more)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -127,7 +129,7 @@ def test_what_one_process_changes_the_other_sees_at_once(service: RunningServer)
                 assert door.get(media(key)).status == 200
                 assert door.get(media(key, "w=100")).status == 200
             assert first.request("DELETE", media(key)).status == 204
-            assert until(lambda: second.get(media(key, "w=100")).status == 404, 1.0)  # noqa: B023
+            assert until(lambda: second.get(media(key, "w=100")).status == 404, HEARD_S)  # noqa: B023
             assert second.get(media(key)).status == 404
             assert second.get("/api/assets").json["assets"] == []
 
@@ -165,8 +167,8 @@ def test_a_process_that_dies_while_it_makes_something_is_followed_by_one_that_wa
             waiting = pool.submit(other.get, path)
             os.kill(one.process, signal.SIGKILL)
             with pytest.raises(OSError):
-                broken.result(20)
-            answer = waiting.result(20)
+                broken.result(60)
+            answer = waiting.result(60)
         assert answer.status == 200
         assert until(lambda: len(servers(service)) == 2)
 
@@ -195,7 +197,7 @@ def test_redis_in_every_state_is_noticed_by_nobody(serve: Serve, redis: RedisSer
                 key = one.stored(pictures.jpeg(200, 200), JPEG)
                 assert other.get(media(key, "w=90")).status == 200
                 assert one.request("DELETE", media(key)).status == 204
-                assert until(lambda: other.get(media(key, "w=90")).status == 404, 2.0)  # noqa: B023
+                assert until(lambda: other.get(media(key, "w=90")).status == 404, HEARD_S)  # noqa: B023
             back()
             assert load.passed()
         redis.command("CONFIG", "SET", "requirepass", "another one")
@@ -236,15 +238,15 @@ def test_without_its_keeper_hits_go_on_and_pictures_are_made_again_soon(service:
         hit = other.get(media(key, "w=100")).body
         old = keeper(service)
         old.kill()
-        old.wait(5)
+        old.wait(30)
         for _ in range(20):
             assert other.get(media(key, "w=100")).body == hit
-        assert until(lambda: one.get(media(key, "w=110")).status == 200, 20.0)
+        assert until(lambda: one.get(media(key, "w=110")).status == 200)
         assert keeper(service).pid != old.pid
         gone = one.stored(pictures.jpeg(100, 100), JPEG)
         assert other.get(media(gone, "w=50")).status == 200
         one.request("DELETE", media(gone))
-        assert until(lambda: other.get(media(gone, "w=50")).status == 404, 2.0)
+        assert until(lambda: other.get(media(gone, "w=50")).status == 404, HEARD_S)
 
 
 def test_a_reload_loses_no_request_and_reads_the_presets_again(serve: Serve, tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ def test_a_reload_loses_no_request_and_reads_the_presets_again(serve: Serve, tmp
         before = {server.pid for server in servers(service)}
         file.write_text('[thumb]\nquery = "w=100"\n[card]\nquery = "w=200"\n')
         service.process.send_signal(signal.SIGHUP)
-        assert until(lambda: len(servers(service)) == 2 and not before & {server.pid for server in servers(service)}, 20.0)
+        assert until(lambda: len(servers(service)) == 2 and not before & {server.pid for server in servers(service)})
         assert load.passed()
         assert service.client().get(media(key, "preset=card")).status == 200
         file.write_text("this is no TOML")
@@ -282,8 +284,8 @@ def test_a_stop_lets_requests_finish_and_takes_no_further_one(service: RunningSe
         slow.send(b"GET /api/media/u7/film.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert until(slow.readable)
         service.terminate()
-        assert until(lambda: service.output.text.count("drain.begun") == 2, 5.0)
-        assert until(lambda: not listens(service), 5.0)
+        assert until(lambda: service.output.text.count("drain.begun") == 2)
+        assert until(lambda: not listens(service))
         wire.send(data[len(data) // 2 :])
         assert wire.answer().status == 201
         assert slow.answer().body == film
@@ -312,7 +314,7 @@ def test_what_a_process_that_was_killed_had_begun_is_cleared_away(serve: Serve) 
         (left,) = tmp.iterdir()
         os.kill(int(left.name.rpartition(".")[2][:8], 16), signal.SIGKILL)
         with begun_upload(service, data) as wire:
-            assert until(lambda: not left.exists(), 20.0)
+            assert until(lambda: not left.exists())
             wire.send(data[len(data) // 2 :])
             assert wire.answer().status == 201, "nothing that another is at work on was touched"
     assert until(lambda: not any(tmp.iterdir()))
@@ -326,7 +328,7 @@ def test_one_that_cannot_be_replaced_takes_nobody_with_it(serve: Serve) -> None:
         spool.rename(away)
         spool.write_text("no folder, so that nobody can start")
         psutil.Process(one.process).kill()
-        assert until(lambda: service.output.text.count("server.cannot_start") > 1, 10.0)
+        assert until(lambda: service.output.text.count("server.cannot_start") > 1)
         assert other.get(media(key)).status == 200
     assert service.client().get(media(key)).status == 200
     spool.unlink()
@@ -351,7 +353,7 @@ def test_when_all_is_killed_nothing_stays_and_the_next_start_finds_everything(se
     key = service.client("u7").stored(pictures.jpeg(320, 240), JPEG)["key"]
     below = service.children()
     service.process.kill()
-    assert psutil.wait_procs(below, 10)[1] == [], "keeper, servers and workers end with the process that has started them"
+    assert psutil.wait_procs(below, 30)[1] == [], "keeper, servers and workers end with the process that has started them"
     service.wait()
     service.start()
     assert service.client().get(media(key)).status == 200

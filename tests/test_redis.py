@@ -16,8 +16,8 @@ from proxy.adapters.redis import RedisCache, RedisLink
 from proxy.adapters.redis_bus import RedisBus
 from proxy.errors import StoreRefused, Unavailable
 from tests.kit.certificates import authority
+from tests.kit.ports import free_port
 from tests.kit.redis import RedisServer, provided
-from tests.kit.stores import free_port
 from tests.kit.waiting import eventually, until
 
 
@@ -90,7 +90,7 @@ async def test_what_a_snapshot_brings_back_is_not_taken_for_true(redis: RedisSer
         redis.kill()
         redis.start()
         answers = set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (rendition := await cache.get("r:a")) is None:
                 answers.add(await cache.get("m:a"))
         answers.add(await cache.get("m:a"))

@@ -26,6 +26,7 @@ from proxy.ports import Body, ByteRange
 from tests.contracts.bodies import body, read
 from tests.kit import stores
 from tests.kit.lying_s3 import Held, LyingS3
+from tests.kit.ports import free_port
 
 KEY = keys.parse("u7/a.jpg")
 JPEG = "image/jpeg"
@@ -286,7 +287,7 @@ async def test_doctor_can_ask_a_store_that_refuses_us(liar: LyingS3, tmp_path: P
 
 
 async def test_a_host_that_does_not_answer_is_no_reason_not_to_start_and_is_named(tmp_path: Path) -> None:
-    port = stores.free_port()
+    port = free_port()
     async with on(LyingS3(), tmp_path, endpoint_url=f"http://127.0.0.1:{port}") as backend:
         with pytest.raises(Unavailable, match="MINIO_ENDPOINT"):
             await backend.check()

@@ -38,6 +38,32 @@ def test_every_fault_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JWT_SECRET", "short"),
+        ("JWT_SECRET", "secret" * 2),
+        ("JWT_SECRET", "a" * 64),
+        ("JWT_SECRET", "your-256-bit-secret"),
+        ("MEDIA_URL_SECRETS", "tiny"),
+        ("JWT_ALGORITHMS", "none"),
+        ("JWT_ALGORITHMS", "HS256,RS256"),
+        ("JWT_ALGORITHMS", "RS256"),
+        ("MEDIA_TRANSFORM_ACCESS", "signed"),
+        ("MEDIA_READ_ACCESS", "signed"),
+        ("MEDIA_DECODE_BUDGET", "0"),
+        ("MEDIA_LOG_LEVEL", "loud"),
+        ("MEDIA_MAX_PIXELS", "1e9"),
+    ],
+)
+def test_a_bad_setting_is_named_and_a_secret_is_not_shown(name: str, value: str) -> None:
+    with pytest.raises(BadSettings, match=name) as refused:
+        Settings.from_env({"JWT_SECRET": STRONG, name: value})
+    if "SECRET" in name:
+        assert value not in str(refused.value).replace("JWT_SECRET", "").replace("MEDIA_URL_SECRETS", "")
+    assert STRONG not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     "environ",
     [
         {"JWT_SECRET": "x" * 64},

@@ -12,8 +12,9 @@ from aiobotocore.session import get_session
 from proxy import keys
 from tests import pictures
 from tests.kit.client import FilePart, media
+from tests.kit.ports import free_port
 from tests.kit.server import RunningServer
-from tests.kit.stores import ObjectStore, free_port, shared
+from tests.kit.stores import ObjectStore, shared
 from tests.kit.waiting import until
 
 Serve = Callable[..., RunningServer]

@@ -61,6 +61,14 @@ class Line:
             writer.close()
 
 
+def bound(port: int) -> socket.socket:
+    """A socket that has *port*, or any if that is 0, and refuses connections."""
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.bind(("127.0.0.1", port))
+    return place
+
+
 class FaultProxy:
     """``async with FaultProxy("127.0.0.1", port) as proxy:`` then talk to ``proxy.port``, or to ``proxy.endpoint``.
 
@@ -77,6 +85,7 @@ class FaultProxy:
         self.port = 0
         self._target = (host, port)
         self._server: asyncio.Server | None = None
+        self._kept: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stalled = asyncio.Event()
         self._healed = asyncio.Event()
@@ -98,12 +107,15 @@ class FaultProxy:
 
     async def __aexit__(self, *_: object) -> None:
         await self.refuse()
+        if self._kept is not None:
+            self._kept.close()
 
     async def listen(self) -> None:
         """Take connections, on the same port as before."""
         assert self._server is None
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port, limit=CHUNK_BYTES)
-        self.port = self._server.sockets[0].getsockname()[1]
+        place, self._kept = self._kept or bound(0), None
+        self.port = place.getsockname()[1]
+        self._server = await asyncio.start_server(self._accepted, sock=place, limit=CHUNK_BYTES)
 
     async def refuse(self) -> None:
         """Refuse connections, and break those that are open, until `listen` is called again."""
@@ -111,6 +123,7 @@ class FaultProxy:
             return
         server, self._server = self._server, None
         server.close()
+        self._kept = bound(self.port)  # or somebody else may have the port until `listen`
         self.reset_all()
         for task in self._tasks:
             task.cancel()

@@ -46,7 +46,7 @@ class Output:
             fresh = self._count - mark
             return list(self._lines)[-fresh:] if fresh else []
 
-    def wait_for(self, wanted: Callable[[str], bool], *, since: int = 0, seconds: float = 10.0) -> str | None:
+    def wait_for(self, wanted: Callable[[str], bool], *, since: int = 0, seconds: float = 30.0) -> str | None:
         """The first line after *since* that is *wanted*; None if none came within *seconds*, or the streams have ended without."""
         end = time.monotonic() + seconds
         with self._news:

@@ -43,7 +43,7 @@ class RawAnswer:
 class Wire:
     """A connection. Every wait ends after *timeout_s* with TimeoutError. *receive_buffer* makes a reader that stalls soon."""
 
-    def __init__(self, host: str, port: int, *, timeout_s: float = 15.0, receive_buffer: int | None = None) -> None:
+    def __init__(self, host: str, port: int, *, timeout_s: float = 30.0, receive_buffer: int | None = None) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -160,7 +160,7 @@ class Wire:
             return b"".join(pieces), True
         return b"".join(pieces), False
 
-    def ended(self, seconds: float = 5.0) -> bool:
+    def ended(self, seconds: float = 15.0) -> bool:
         """Whether the other side closes the connection within *seconds*, without another byte."""
         self.socket.settimeout(seconds)
         try:
@@ -179,22 +179,6 @@ class Wire:
     def readable(self) -> bool:
         """Whether something has come that is not read yet."""
         return bool(self._ahead) or bool(select.select([self.socket], [], [], 0)[0])
-
-    def silent(self, seconds: float) -> bool:
-        """Whether nothing comes for *seconds* and the connection stays open."""
-        if self._ahead:
-            return False
-        before = self.socket.gettimeout()
-        self.socket.settimeout(seconds)
-        try:
-            self._ahead = self.socket.recv(65_536)
-        except TimeoutError:
-            return True
-        except ConnectionResetError:
-            return False
-        finally:
-            self.socket.settimeout(before)
-        return False
 
     def read_slowly(self, size: int, seconds: float) -> bytes:
         """What comes when *size* bytes at most are taken and the reader then stalls; gives up after *seconds*."""

@@ -17,8 +17,8 @@ import pytest
 
 from proxy.adapters import redis as adapter
 from tests.kit.output import Output
+from tests.kit.ports import free_port
 from tests.kit.shared import required
-from tests.kit.stores import free_port
 from tests.kit.waiting import until
 
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "redis.conf"
@@ -65,7 +65,7 @@ class RedisServer:
         assert self._process.stdout is not None
         self.output = Output()
         self.output.follow(self._process.stdout)  # type: ignore[arg-type]
-        if not until(self._answers, 20.0):
+        if not until(self._answers):
             self.kill()
             raise AssertionError(f"Redis did not answer:\n{self.output.text[-1500:]}")
         return self

@@ -19,6 +19,7 @@ import pytest
 from proxy.adapters.s3 import S3Backend
 from scripts import stores
 from tests.kit.output import Output
+from tests.kit.ports import free_port
 from tests.kit.shared import required
 from tests.kit.waiting import until
 
@@ -145,15 +146,6 @@ class ObjectStore:
             line.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
             return line.recv(64).startswith(b"HTTP/1.1 403")
         return False
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
 
 
 def provided(profile: str, folder: Path) -> ObjectStore:

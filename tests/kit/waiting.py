@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 
 STEP_S = 0.01
+PATIENCE_S = 30.0
+"""Not how long it may take, which no test can say of a machine that others use: how long until it is sure not to come."""
 
 
-def until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+def until(true: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     """Whether *true* came to hold within *seconds*; asked every 10 ms, because another process gives no signal to wait on."""
     end = time.monotonic() + seconds
     while not true():
@@ -19,7 +21,7 @@ def until(true: Callable[[], bool], seconds: float = 5.0) -> bool:
     return True
 
 
-async def eventually(true: Callable[[], bool], seconds: float = 20.0) -> None:
+async def eventually(true: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     """Return once *true* holds, which a task of this loop must bring about; raises TimeoutError after *seconds*."""
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 - what it waits for sets no event
