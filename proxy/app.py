@@ -39,9 +39,11 @@ from proxy.presets import Presets
 from proxy.promising import promised
 from proxy.rates import Limit
 from proxy.renditions import Renditions
+from proxy.resuming import resuming
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.callers import Callers
 from proxy.routes.media import Departure, MediaRoutes
+from proxy.routes.metering import Meter
 from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
 from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
@@ -164,8 +166,12 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             ]
             stack.push_async_callback(_ended, asyncio.create_task(patrol(folders, data / "spool")))
         presenter = Presenter(settings.media_public_url)
-        pledged = await stack.enter_async_context(promised(settings, tokens, kept, catalogue, ingest, presenter, metrics, house))
         allowances = _allowances(settings, ties, metrics)
+        meter = Meter(allowances, metrics, settings.media_idle_timeout, settings.media_min_rate)
+        pledged = await stack.enter_async_context(promised(settings, tokens, kept, catalogue, ingest, presenter, meter, house))
+        resumable = await stack.enter_async_context(
+            resuming(settings, pledged.grants, catalogue, ingest, ties.bus, presenter, meter, metrics, house)
+        )
         callers = Callers(tokens, allowances, Addresses(settings.media_trusted_proxies))
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
         health = _health(settings, tokens, kept, catalogue, pool, ties, metrics)
@@ -176,10 +182,10 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             app,
             settings.media_cors_origins,
             MediaRoutes(delivery, assets, descriptions, gate, hot, callers, departure, settings.media_idle_timeout),
-            UploadRoutes(
-                ingest, pledged.grants, presenter, metrics, allowances, settings.media_idle_timeout, settings.media_min_rate
-            ),
+            UploadRoutes(ingest, pledged.grants, presenter, meter, settings.media_idle_timeout),
             pledged.routes,
+            resumable.tus,
+            resumable.chunks,
             AssetRoutes(assets, tokens, presenter, warming, sets, settings.media_idle_timeout),
             StoreRoutes(
                 kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())

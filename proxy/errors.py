@@ -125,12 +125,33 @@ class AlreadyUploaded(Conflict):
     title = "This has been uploaded already"
 
 
+class OffsetMismatch(Conflict):
+    """Bytes for another place of an upload than its end. *expected* is where it ends."""
+
+    slug = "offset-mismatch"
+    title = "The upload goes on at another offset"
+
+
+class Incomplete(Conflict):
+    """An upload is to be finished that has holes. *missing* are the first of its missing chunks."""
+
+    slug = "incomplete"
+    title = "Parts of the upload are missing"
+
+
 class PreconditionFailed(MediaError):
     """If-Match or If-Unmodified-Since does not hold (RFC 9110 section 13.1)."""
 
     status = 412
     slug = "precondition-failed"
     title = "A precondition does not hold"
+
+
+class UnknownVersion(PreconditionFailed):
+    """A version of tus that is not spoken here; Tus-Version says which are."""
+
+    slug = "tus-version"
+    title = "This version of tus is not spoken here"
 
 
 class TooLarge(MediaError):
@@ -161,12 +182,32 @@ class IdempotencyReused(MediaError):
     title = "The Idempotency-Key belongs to another upload"
 
 
+class Locked(MediaError):
+    """Another request is at work on the same upload, or takes over from this one (RFC 4918 section 11.3)."""
+
+    status = 423
+    slug = "locked"
+    title = "Another request is at work on this upload"
+
+    def __init__(self, detail: str = "", **members: Any) -> None:
+        members.pop("headers", None)
+        super().__init__(detail, headers={"Retry-After": "1"}, **members)
+
+
 class RateLimited(MediaError):
     """The caller has asked for more than its share: again after the seconds in Retry-After."""
 
     status = 429
     slug = "rate-limited"
     title = "Too many requests"
+
+
+class ChecksumMismatch(MediaError):
+    """The bytes of a request do not add up to its Upload-Checksum; they are thrown away (tus 1.0, extension checksum)."""
+
+    status = 460
+    slug = "checksum-mismatch"
+    title = "The checksum is wrong"
 
 
 class Unavailable(MediaError):

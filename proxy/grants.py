@@ -75,6 +75,11 @@ class Grant:
     promised: Promise | None = None
     is_admin: bool = False
 
+    @property
+    def payer(self) -> str | None:
+        """Whose share of uploads this takes; None: nobody's."""
+        return None if self.is_admin else self.owner
+
     def check(self, content_type: str | None, size: int | None) -> None:
         """Raise what keeps an upload from beginning that says to be *content_type* and to have *size* bytes (None: unsaid).
 
@@ -143,6 +148,13 @@ class Grants:
             raise Unauthorized("the token has been taken back")
         if self._clock() >= promise.expires:
             raise Unauthorized("the token has expired")
+        return Grant(promise.owner, promise)
+
+    async def of_promise(self, key: Key) -> Grant:
+        """What a token for *key* lets, where the upload began with it, whether or not its time is over; raises Unauthorized."""
+        promise = await self._book.get(key)
+        if promise is None or promise.stage is Stage.WITHDRAWN:
+            raise Unauthorized("the token has been taken back")
         return Grant(promise.owner, promise)
 
     async def check_again(self, grant: Grant) -> None:

@@ -11,11 +11,16 @@ from proxy import peer
 from proxy.middleware import REQUEST_ID
 from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes
+from proxy.routes.chunks import ROUTE as UPLOAD_CHUNK
+from proxy.routes.chunks import ChunkRoutes
 from proxy.routes.media import MediaRoutes
 from proxy.routes.ops import HealthRoutes, PageRoutes
 from proxy.routes.promises import ROUTE as PRESIGNED
 from proxy.routes.promises import PromiseRoutes
 from proxy.routes.store import StoreRoutes
+from proxy.routes.tus import ROUTE as TUS_UPLOAD
+from proxy.routes.tus import VERSION as TUS_VERSION
+from proxy.routes.tus import TusRoutes
 from proxy.routes.uploads import UploadRoutes
 
 PREFLIGHT_AGE_S = 86_400
@@ -26,8 +31,25 @@ ALLOWED_HEADERS = (
     *("Upload-Checksum", "Upload-Complete", "Upload-Draft-Interop-Version"),
 )
 EXPOSED_HEADERS = (
-    *("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Content-Disposition", "Location", "Retry-After"),
-    *("X-Request-ID", "X-Media-Degraded", "Upload-Offset", "Upload-Length", "Upload-Metadata", "Upload-Defer-Length"),
+    *(
+        "ETag",
+        "Content-Range",
+        "Content-Length",
+        "Accept-Ranges",
+        "Content-Disposition",
+        "Location",
+        "Content-Location",
+        "Retry-After",
+    ),
+    *(
+        "X-Request-ID",
+        "X-Media-Degraded",
+        "X-Media-Key",
+        "Upload-Offset",
+        "Upload-Length",
+        "Upload-Metadata",
+        "Upload-Defer-Length",
+    ),
     *("Upload-Concat", "Upload-Expires", "Upload-Complete", "Upload-Limit", "Tus-Resumable", "Tus-Version", "Tus-Extension"),
     *("Tus-Max-Size", "Tus-Checksum-Algorithm", "RateLimit", "RateLimit-Policy", "Cache-Status", "Server-Timing"),
 )
@@ -39,6 +61,8 @@ def mount(
     media: MediaRoutes,
     uploads: UploadRoutes,
     promises: PromiseRoutes,
+    tus: TusRoutes,
+    chunks: ChunkRoutes,
     assets: AssetRoutes,
     store: StoreRoutes,
     health: HealthRoutes,
@@ -57,6 +81,20 @@ def mount(
         ("upload-confirm", "/api/upload/confirm", {"POST": promises.confirm}),
         ("upload-tokens", "/api/upload/tokens", {"POST": promises.mint}),
         ("upload-token", r"/api/upload/tokens/{key:[\s\S]+}", {"DELETE": promises.revoke}),
+        ("upload-chunked", "/api/upload/chunked", {"POST": chunks.start}),
+        (
+            "upload-chunked-session",
+            "/api/upload/chunked/{id}",
+            {"GET": chunks.progress, "HEAD": chunks.progress, "DELETE": chunks.abort},
+        ),
+        ("upload-chunked-complete", "/api/upload/chunked/{id}/complete", {"POST": chunks.complete}),
+        (UPLOAD_CHUNK, "/api/upload/chunked/{id}/{index}", {"PUT": chunks.put}),
+        ("tus", "/api/uploads", {"POST": tus.create}),
+        (
+            TUS_UPLOAD,
+            "/api/uploads/{id}",
+            {"HEAD": tus.look, "GET": tus.status, "PATCH": tus.append, "DELETE": tus.remove, "POST": tus.overridden},
+        ),
         ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
         ("assets-query", "/api/assets/query", {"POST": assets.query}),
         ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get, "PATCH": assets.patch}),
@@ -90,7 +128,20 @@ def mount(
             route = resource.add_route(method, handler, expect_handler=_not_yet)
             if shared is not None:
                 cors.add(route)
+    app.middlewares.append(_telling(tus))
     app.on_response_prepare.append(_stamp(frozenset(origins)))
+
+
+def _telling(tus: TusRoutes) -> Any:
+    # aiohttp-cors takes OPTIONS for preflights alone, and refuses all others.
+    @web.middleware
+    async def telling(request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.method == "OPTIONS" and _is_tus(request) and "Access-Control-Request-Method" not in request.headers:
+            return await tus.options(request)
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    return telling
 
 
 def _stamp(origins: frozenset[str]) -> Any:
@@ -100,6 +151,8 @@ def _stamp(origins: frozenset[str]) -> Any:
         headers = response.headers
         headers["Server"] = SERVER
         headers["X-Request-ID"] = request[REQUEST_ID]
+        if _is_tus(request):
+            headers["Tus-Resumable"] = TUS_VERSION
         if not origins or not _is_for_pages(request.path):
             return
         headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
@@ -110,6 +163,10 @@ def _stamp(origins: frozenset[str]) -> Any:
             headers["Access-Control-Expose-Headers"] = exposed
 
     return stamp
+
+
+def _is_tus(request: web.Request) -> bool:
+    return request.path.startswith("/api/uploads")
 
 
 def _is_for_pages(path: str) -> bool:

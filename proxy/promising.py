@@ -16,9 +16,9 @@ from proxy.confirmation import Confirmation
 from proxy.grants import Grants, UploadTokens
 from proxy.house import House
 from proxy.ingest import Ingest
-from proxy.observe import Metrics
 from proxy.presigned import Presigned, Promising
 from proxy.routes.assets import Presenter
+from proxy.routes.metering import Meter
 from proxy.routes.promises import PromiseRoutes
 from proxy.settings import Settings
 from proxy.stores import Stores
@@ -41,7 +41,7 @@ async def promised(
     catalogue: SqlCatalogue,
     ingest: Ingest,
     presenter: Presenter,
-    metrics: Metrics,
+    meter: Meter,
     house: House,
 ) -> AsyncIterator[Promised]:
     """All of it, running; raises BadSettings."""
@@ -66,10 +66,9 @@ async def promised(
                 upload_tokens,
                 tokens,
                 presenter,
-                metrics,
+                meter,
                 address_s=settings.media_upload_address_lifetime,
                 token_s=settings.media_upload_token_lifetime,
                 idle_s=settings.media_idle_timeout,
-                min_rate=settings.media_min_rate,
             ),
         )

@@ -26,7 +26,7 @@ FRESH_S = 0.5
 LAST_WORDS_S = 2.0
 """For answers that are written already to leave, when all handlers have come to their end."""
 _REQUEST_LINE = re.compile(rb"[A-Za-z-]{1,32} [^ \r\n]{1,8190} HTTP/1\.[01]\r\n")
-METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 log = structlog.get_logger(__name__)
 

@@ -215,7 +215,12 @@ class Settings(BaseModel):
     media_upload_keep: Annotated[int, Field(ge=600, le=90 * 86_400)] = Field(
         86_400, description="seconds that an upload is kept that nobody could confirm"
     )
-    media_incoming_bytes: Bytes = Field(20 * GIB, description="bytes of all uploads together that wait to be confirmed")
+    media_upload_lifetime: Annotated[int, Field(ge=1, le=90 * 86_400)] = Field(
+        7 * 86_400, description="seconds that a resumable upload waits for its next byte"
+    )
+    media_incoming_bytes: Bytes = Field(
+        20 * GIB, description="bytes of all uploads together that wait to be confirmed, and of all that are on their way in pieces"
+    )
 
     media_max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = Field(100_000_000, description="pixels of one frame of a picture")
     media_max_pixels_all_frames: Annotated[int, Field(ge=1, le=1 << 32)] = Field(

@@ -28,6 +28,7 @@ COMPOSERS = {
     "proxy.mounting",
     "proxy.processes",
     "proxy.promising",
+    "proxy.resuming",
     "proxy.stores",
     "proxy.ties",
 }
@@ -57,7 +58,13 @@ DOORS = {
     "prometheus_client": {"proxy.observe"},
     "pydantic": {"proxy.settings"},
     "redis": REDIS,
-    "sqlalchemy": {"proxy.adapters.catalogue", "proxy.adapters.ledger", "proxy.adapters.promises", *MIGRATIONS},
+    "sqlalchemy": {
+        "proxy.adapters.catalogue",
+        "proxy.adapters.ledger",
+        "proxy.adapters.promises",
+        "proxy.adapters.sessions",
+        *MIGRATIONS,
+    },
     "typer": {"proxy.cli"},
     **{decoder: {name for name in MODULES if name.startswith("processors.")} - PURE for decoder in DECODERS},
 }
@@ -106,7 +113,7 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
-    values = ("errors", "generations", "keys", "peer", "ports", "promises", "rates", "redis_address", "streams")
+    values = ("errors", "generations", "keys", "peer", "ports", "promises", "rates", "redis_address", "sessions", "streams")
     inner = {"proxy", *(f"proxy.{name}" for name in values)}
     allowed = inner | among("proxy.adapters") | among("proxy.migrations")
     assert {(module, name) for module in ADAPTERS for name in ours(module) - allowed if name.startswith("proxy")} == set()

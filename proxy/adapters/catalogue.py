@@ -23,7 +23,7 @@ from proxy.errors import BadRequest, Conflict, StartError, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Page, State
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision in proxy/migrations: a database that has it is opened without importing Alembic (11 MiB)."""
 DEADLINE_S = 10.0
 BUSY_MS = 5_000
@@ -85,6 +85,37 @@ promises = sql.Table(
     sql.Column("reserved", sql.BigInteger, nullable=False),
     sql.Index("ix_promises_owner", "owner", "expires"),
     sql.Index("ix_promises_since", "since"),
+)
+uploads = sql.Table(
+    "uploads",
+    metadata,
+    sql.Column("id", sql.Text, primary_key=True),
+    sql.Column("owner", sql.Text, nullable=False),
+    sql.Column("form", sql.Text, nullable=False),
+    sql.Column("length", sql.BigInteger),
+    sql.Column("expires", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("home", sql.Text, nullable=False),
+    sql.Column("filename", sql.Text),
+    sql.Column("claimed_type", sql.Text),
+    sql.Column("metadata", sql.Text),
+    sql.Column("chunk_bytes", sql.BigInteger),
+    sql.Column("parts", sql.Text, comment="JSON"),
+    sql.Column("promised", sql.Text),
+    sql.Column("offset", sql.BigInteger, nullable=False),
+    sql.Column("fence", sql.BigInteger, nullable=False),
+    sql.Column("phase", sql.Text, nullable=False),
+    sql.Column("key", sql.Text),
+    sql.Column("refusal", sql.Text, comment="JSON"),
+    sql.Index("ix_uploads_owner", "owner", "phase"),
+    sql.Index("ix_uploads_expires", "expires"),
+    sql.Index("ix_uploads_phase", "phase"),
+)
+chunks = sql.Table(
+    "chunks",
+    metadata,
+    sql.Column("upload", sql.Text, primary_key=True),
+    sql.Column("number", sql.Integer, primary_key=True),
+    sql.Column("sha256", sql.Text, nullable=False),
 )
 
 

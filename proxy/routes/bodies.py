@@ -58,6 +58,21 @@ async def raw_body(request: web.Request) -> AsyncIterator[bytes]:
             yield chunk
 
 
+async def asked_body(request: web.Request) -> AsyncIterator[bytes]:
+    """The same; who waits for 100 Continue gets it when the first byte is wanted, after all that the head is refused for."""
+    await go_ahead(request)
+    async for chunk in raw_body(request):
+        yield chunk
+
+
+def unread(request: web.Request) -> tuple[bytes, bool]:
+    """What has come of the body and was not read, and whether that is the rest of it; what comes later is not."""
+    # aiohttp (3.14.5) gives out nothing of a stream whose connection has broken, though it has these bytes.
+    stream = request.content
+    pieces: list[bytes] = [*getattr(stream, "_buffer", ())]
+    return b"".join(pieces)[getattr(stream, "_buffer_offset", 0) :], stream.is_eof() and stream.exception() is None
+
+
 @contextmanager
 def readable() -> Iterator[None]:
     """Say BadRequest for what aiohttp raises on a broken body."""

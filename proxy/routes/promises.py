@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
 
 from processors.errors import Unsupported
-from proxy import keys, streams
+from proxy import keys
 from proxy.auth import Action, Tokens, require, require_right
 from proxy.claims import Clock, utc_now
 from proxy.confirmation import Confirmation
 from proxy.errors import BadRequest, NotFound
 from proxy.grants import UploadTokens
 from proxy.keys import Key
-from proxy.observe import Metrics
 from proxy.ports import Body
 from proxy.presigned import Presigned, Promising, Wish
 from proxy.promises import Promise, Way
 from proxy.routes.assets import Presenter, private_json
-from proxy.routes.bodies import go_ahead, json_body, raw_body
+from proxy.routes.bodies import asked_body, go_ahead, json_body
 from proxy.routes.forms import Form, shown_name
+from proxy.routes.metering import Meter
 from proxy.tickets import PREFIX, Tickets
 
 TOKENS_PREFIX = "/api/upload/tokens/"
@@ -40,12 +39,11 @@ class PromiseRoutes:
         upload_tokens: UploadTokens,
         tokens: Tokens,
         presenter: Presenter,
-        metrics: Metrics,
+        meter: Meter,
         *,
         address_s: int,
         token_s: int,
         idle_s: float,
-        min_rate: int,
         clock: Clock = utc_now,
     ) -> None:
         self._presigned = presigned
@@ -55,11 +53,10 @@ class PromiseRoutes:
         self._upload_tokens = upload_tokens
         self._tokens = tokens
         self._presenter = presenter
-        self._metrics = metrics
+        self._meter = meter
         self._address_s = address_s
         self._token_s = token_s
         self._idle_s = idle_s
-        self._min_rate = min_rate
         self._clock = clock
 
     # -- addresses ----------------------------------------------------------------------------------------------------
@@ -88,7 +85,7 @@ class PromiseRoutes:
         if request.method == "POST":
             body, content_type, size = await self._form(request, promise), promise.content_type, None
         else:
-            body = self._metered(self._asked_for(request))
+            body = self._meter.through(ROUTE, asked_body(request))
             content_type, size = request.headers.get("Content-Type", ""), request.content_length
         meta = await self._presigned.receive(promise, body, content_type, size)
         return web.Response(status=200, headers={"ETag": f'"{meta.etag}"', "Cache-Control": "no-store"})
@@ -140,24 +137,13 @@ class PromiseRoutes:
             document["filename"] = shown_name(document["filename"])
         return document
 
-    async def _asked_for(self, request: web.Request) -> AsyncIterator[bytes]:
-        # Who waits for 100 Continue gets it when the first byte is wanted: after all that can be refused by the head alone.
-        await go_ahead(request)
-        async for chunk in raw_body(request):
-            yield chunk
-
     async def _form(self, request: web.Request, promise: Promise) -> Body:
         if request.content_type != "multipart/form-data":
             raise Unsupported("send the form as multipart/form-data")
         await go_ahead(request)
         form = await Form.begun(request, self._idle_s)
         part = await form.find_file({"Content-Type": promise.content_type})
-        return self._metered(form.body_of(part))
-
-    async def _metered(self, body: Body) -> AsyncIterator[bytes]:
-        async for chunk in streams.paced(body, self._idle_s, self._min_rate):
-            self._metrics.received(ROUTE, len(chunk))
-            yield chunk
+        return self._meter.through(ROUTE, form.body_of(part))
 
 
 def _key(request: web.Request, prefix: str) -> Key:

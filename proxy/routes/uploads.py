@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from processors.errors import Unsupported
-from proxy import streams
-from proxy.allowances import Allowances
 from proxy.errors import BadRequest, TooLarge
 from proxy.grants import Grants
 from proxy.ingest import Incoming, Ingest
-from proxy.observe import Metrics
-from proxy.ports import Body
-from proxy.rates import Limit, joined
 from proxy.routes.assets import Presenter, private_json
 from proxy.routes.bodies import go_ahead, raw_body
 from proxy.routes.forms import FORM_OVERHEAD_BYTES, Form, shown_name
+from proxy.routes.metering import Meter
 
-PAID_BYTES = 1 << 20
+ROUTE = "upload"
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class UploadRoutes:
     """Takes uploads that come in one request."""
 
-    def __init__(
-        self,
-        ingest: Ingest,
-        grants: Grants,
-        presenter: Presenter,
-        metrics: Metrics,
-        allowances: Allowances,
-        idle_s: float,
-        min_rate: int,
-    ) -> None:
-        self._allowances = allowances
+    def __init__(self, ingest: Ingest, grants: Grants, presenter: Presenter, meter: Meter, idle_s: float) -> None:
         self._ingest = ingest
         self._grants = grants
         self._presenter = presenter
-        self._metrics = metrics
+        self._meter = meter
         self._idle_s = idle_s
-        self._min_rate = min_rate
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Store the file; who may not, and what is too large, is refused before a byte is read and before 100 Continue."""
@@ -54,14 +38,14 @@ class UploadRoutes:
         self._check_head(request, is_form)
         grant.check(None if is_form else request.headers.get("Content-Type"), None if is_form else request.content_length)
         idempotency_key = _idempotency_key(request)
-        payer = None if grant.is_admin else grant.owner
-        headers = await self._paid(payer, request.content_length or 0)
+        payer = grant.payer
+        headers = await self._meter.begun(payer, request.content_length or 0)
         undeclared = payer if request.content_length is None else None
         await go_ahead(request)
         if is_form:
             incoming = await self._form(request, undeclared)
         else:
-            body = self._metered(raw_body(request), undeclared)
+            body = self._meter.through(ROUTE, raw_body(request), undeclared)
             incoming = Incoming(
                 body, shown_name(request.query.get("filename")), request.headers.get("Content-Type"), request.content_length
             )
@@ -76,31 +60,11 @@ class UploadRoutes:
         if (request.content_length or 0) > limit + (FORM_OVERHEAD_BYTES if is_form else 0):
             raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
 
-    async def _paid(self, payer: str | None, size: int) -> dict[str, str]:
-        # Before the body: an upload and its declared bytes are counted whether it ends well or not.
-        if payer is None:
-            return {}
-        requests = await self._allowances.take(Limit.UPLOADS, payer)
-        return joined(requests, await self._allowances.take(Limit.UPLOAD_BYTES, payer, size))
-
     async def _form(self, request: web.Request, undeclared: str | None) -> Incoming:
         form = await Form.begun(request, self._idle_s)
         part = await form.find_file()
-        body = self._metered(form.body_of(part), undeclared)
+        body = self._meter.through(ROUTE, form.body_of(part), undeclared)
         return Incoming(body, shown_name(part.filename), part.headers.get("Content-Type"))
-
-    async def _metered(self, body: Body, undeclared: str | None) -> AsyncIterator[bytes]:
-        # Whose body has no declared length pays for it as it comes, by the MiB.
-        unpaid = 0
-        async for chunk in streams.paced(body, self._idle_s, self._min_rate):
-            self._metrics.received("upload", len(chunk))
-            unpaid += len(chunk)
-            if undeclared is not None and unpaid >= PAID_BYTES:
-                await self._allowances.take(Limit.UPLOAD_BYTES, undeclared, unpaid)
-                unpaid = 0
-            yield chunk
-        if undeclared is not None:
-            await self._allowances.take(Limit.UPLOAD_BYTES, undeclared, unpaid)
 
 
 def _idempotency_key(request: web.Request) -> str | None:
