@@ -60,7 +60,7 @@ def linear(folder: Path) -> None:
 
 def crowd(folder: Path) -> None:
     """200 uploads at once, each in one PATCH, all of them slow enough to be under way together."""
-    with RunningServer(folder, {"MEDIA_LOG_LEVEL": "warning"}) as server:
+    with RunningServer(folder) as server:
         server.warm()
         server.settle()
         idle = server.rss_of_all()

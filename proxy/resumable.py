@@ -260,16 +260,17 @@ class Uploads:
                 raise failure
             if not checksum.holds:
                 raise ChecksumMismatch("the bytes do not add up to the checksum, and are thrown away")
-        session = await to_the_end(self._added(session, at, pieces))
+        session = await to_the_end(self._added(session, at, pieces, is_known=failure is None))
         if failure is not None and (isinstance(failure, TooLarge) or not is_ready(session)):
             raise failure
         return session  # whole: whoever broke off at the last byte has all the same sent everything
 
-    async def _added(self, session: Session, at: int, pieces: list[bytes]) -> Session:
-        standing = await self._book.get(session.id)  # what was kept when we were broken off is kept
-        if standing is None:
-            raise NotFound("there is no such upload")
-        session = replace(standing, length=session.length)
+    async def _added(self, session: Session, at: int, pieces: list[bytes], *, is_known: bool) -> Session:
+        if not is_known:  # we may have been broken off when something was just kept
+            standing = await self._book.get(session.id)
+            if standing is None:
+                raise NotFound("there is no such upload")
+            session = replace(standing, length=session.length)
         if any(pieces):
             await self._tails.write(session.id, at, pieces)
         return await self._kept(session, at + sum(map(len, pieces)))
