@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+import clients
 import stores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,6 +69,7 @@ def main(target: str) -> None:
         provide_packages()
     if target == "test":
         provide_stores()
+        provide_clients()
 
 
 def ready(wanted: frozenset[str]) -> bool:
@@ -183,7 +185,7 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_packages() -> None:
-    """Chromium, what playwright's driver needs, nginx, Redis, vipsthumbnail: for tests; installed where we may, a must in CI."""
+    """Chromium, what its driver needs, nginx, Redis, vipsthumbnail, Node: for tests; installed where we may, a must in CI."""
     packages = missing_packages()
     if not packages:
         return
@@ -215,12 +217,26 @@ def provide_stores() -> None:
         say(f"{advice} Until then they are skipped.")
 
 
+def provide_clients() -> None:
+    """tus-js-client and Uppy, for the tests with real clients; in CI a must."""
+    if not clients.modules().exists():
+        say(f"Installing clients from npm for the tests of resumable uploads (once; kept in {clients.folder()})")
+    if (failure := clients.install()) is None:
+        return
+    advice = f"The tests with tus-js-client and Uppy need what is not here: {failure}."
+    if os.environ.get("CI") == "true":
+        raise Failure(advice)
+    say(f"{advice} Until then they are skipped.")
+
+
 def missing_packages() -> list[str]:
     """Debian's packages that tests lack; playwright's driver is a node that wants libatomic."""
     missing = [] if any(shutil.which(name) for name in BROWSERS) else ["chromium"]
     missing += [] if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["nginx-light"]
     missing += [] if shutil.which("redis-server") else ["redis-server"]
     missing += [] if shutil.which("vipsthumbnail") else ["libvips-tools"]
+    missing += [] if shutil.which("node") else ["nodejs"]
+    missing += [] if shutil.which("npm") else ["npm"]
     return missing if succeeds(PYTHON, "-I", "-m", "playwright", "--version") else [*missing, "libatomic1"]
 
 
