@@ -139,7 +139,15 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         descriptions = Descriptions(catalogue, sources, renderer, commons)
         delivery = Delivery(kept.media, metas, renditions, descriptions, commons)
         assets = await stack.enter_async_context(
-            Assets(kept.media, catalogue, delivery, keeps=house.keeps, begins=house.begins, shared=house.is_shared)
+            Assets(
+                kept.media,
+                catalogue,
+                delivery,
+                keeps=house.keeps,
+                # What is unfinished may be another machine's work: there it is left until it is stale.
+                begins=house.begins and not catalogue.is_shared,
+                shared=house.is_shared or catalogue.is_shared,
+            )
         )
         watermark_names = Watermarks(here.marks)
         known_presets = presets(settings, watermark_names)
@@ -238,20 +246,25 @@ def _measure(metrics: Metrics, kept: Stores, here: Machine, renditions: Renditio
         lambda: ties.cache.is_there,
         least=True,
     )
+    metrics.gauge(
+        "media_catalogue_up",
+        "Whether the catalogue's database answers (1), or is probed until it does (0)",
+        lambda: not here.catalogue.is_away,
+        least=True,
+    )
     metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
 
 
 def _health(
     settings: Settings, tokens: Tokens, kept: Stores, catalogue: SqlCatalogue, pool: Pool | PoolClient, ties: Ties, metrics: Metrics
 ) -> HealthRoutes:
+    vital: dict[str, Check] = {"store": _silent(kept.media.ping), "renderer": pool.capabilities}
+    others: dict[str, Check] = {"variants": _silent(kept.variants.ping), **ties.checks}
+    # A database that is away is away for all who share it, and reads go on: nobody is taken out of rotation for it.
+    (others if catalogue.is_shared else vital)["catalogue"] = _silent(catalogue.ping)
     return HealthRoutes(
-        {
-            "store": _silent(kept.media.ping),
-            "catalogue": _silent(catalogue.ping),
-            "renderer": pool.capabilities,
-        },
-        {"variants": _silent(kept.variants.ping), **ties.checks}
-        | {f"store.{name}": check for name, check in _each_store(kept).items()},
+        vital,
+        others | {f"store.{name}": check for name, check in _each_store(kept).items()},
         {"reads": str(settings.media_read_access), "transforms": str(settings.media_transform_access)},
         version(NAME),
         metrics,

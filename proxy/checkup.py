@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TWO_PARTS = (8 << 20) + 1
 """Bytes that S3 takes in two parts: the first parts are of 8 MiB."""
 UPLOAD_S = 60
+OLDEST_POSTGRES = 12
 NARROW = "set MINIO_UPLOAD_ACCESS_KEY to one that may only put objects into the temp bucket (docs/presigned.md)"
 GENERIC = "set {} to versitygw, whose uploads go out from files"
 
@@ -55,6 +56,10 @@ class Rounds:
             if settings.media_proxy_url is not None:
                 sets.append(("proxy", self._proxy(stack, spool, settings.media_proxy_url)))
             sets.append(("local", self._disk()))
+            if settings.database_url is not None:
+                url = settings.database_url.get_secret_value()
+                sets.append(("database", [Check("tables", partial(self._tables, url), vital=True)]))
+                sets[-1][1].append(Check("connections", partial(self._connections, url)))
             for name, checks in sets:
                 async for finding in doctor.examined(name, checks):
                     yield finding
@@ -117,6 +122,32 @@ class Rounds:
             Check("one disk", partial(disk_probes.one_file_system, [data, data / "media", data / "media" / "objects"])),
             Check("room", partial(disk_probes.room, data)),
         ]
+
+    async def _tables(self, url: str) -> str:
+        from proxy.adapters import postgres_probes, tables  # noqa: PLC0415 - of use to nobody without PostgreSQL
+
+        seen = await postgres_probes.seen(url)
+        if seen.version < OLDEST_POSTGRES:
+            raise Trouble(f"PostgreSQL is of version {seen.version}: {OLDEST_POSTGRES} or newer is needed")
+        if seen.revision is not None and seen.revision > tables.HEAD:
+            raise Trouble("the tables are of a newer version of the service: start that one, or restore a backup")
+        if not seen.may_create:
+            raise Trouble("the user may not create tables: GRANT CREATE ON SCHEMA public, or make the user the database's owner")
+        if seen.revision is None:
+            return "made at the first start"
+        return "" if seen.revision == tables.HEAD else "brought up at the next start"
+
+    async def _connections(self, url: str) -> str:
+        from proxy.adapters import postgres_probes  # noqa: PLC0415 - as above
+
+        processes = self.settings.media_workers + (self.settings.media_workers > 1)
+        needed, room = processes * self.settings.media_database_connections, (await postgres_probes.seen(url)).room
+        if needed > room:
+            raise Trouble(
+                f"this service may take {needed} connections, the server has {room}: lower MEDIA_DATABASE_CONNECTIONS",
+                works=True,
+            )
+        return ""
 
     async def _presigned(self, store: S3Backend, setting: str) -> str:
         from proxy.adapters import s3_probes  # noqa: PLC0415 - the S3 library is 25 MiB

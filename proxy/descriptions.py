@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from proxy.commons import Commons
 from proxy.errors import RateLimited, TooLarge, Unavailable
 from proxy.flights import Flights
 from proxy.keys import Key
+from proxy.patience import Patience
 from proxy.ports import Asset, Catalogue, Inspected, ObjectMeta, Renderer, State
 from proxy.sources import Sources
 
@@ -27,8 +26,6 @@ UNHEARD_TTL_S = 1.0
 """while changes that other processes make may not be heard of"""
 RECORDS = 20_000
 PATIENCE_S = 1.0
-SILENCE_S = 5.0
-"""for which a catalogue that did not answer is not asked again: what was last known does"""
 SEEN_TTL_S = 300.0
 SEEN = 200
 """of which each may have 20 KB: an EXIF block of much text"""
@@ -60,7 +57,7 @@ class Descriptions:
         self._known: FreshCache[Key, Known] = FreshCache(RECORDS, lambda known: RECORD_TTL_S if commons.hears else UNHEARD_TTL_S)
         self._seen: FreshCache[str, Mapping[str, Any] | MediaError] = FreshCache(SEEN, SEEN_TTL_S)
         self._flights: Flights[Mapping[str, Any]] = Flights()
-        self._silent_until = 0.0
+        self._patience = Patience(PATIENCE_S)
 
     async def known(self, key: Key) -> Known:
         """What the catalogue has of *key*, some seconds old at most, and never older than a change through this process."""
@@ -102,16 +99,8 @@ class Descriptions:
         return Known() if asset is None else Known(is_recorded=True, focal=asset.focal)
 
     async def _record(self, key: Key) -> Asset | None:
-        # The record, if it is there and READY; raises Unavailable at once while the catalogue is known to be silent.
-        if time.monotonic() < self._silent_until:
-            raise Unavailable("the catalogue does not answer")
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                asset = await self._catalogue.get(key)
-        except (TimeoutError, Unavailable) as error:
-            self._silent_until = time.monotonic() + SILENCE_S
-            log.warning("catalogue.silent", key=key)
-            raise Unavailable("the catalogue does not answer") from error
+        # The record, if it is there and READY.
+        asset = await self._patience.ask(lambda: self._catalogue.get(key))
         return asset if asset is not None and asset.state is State.READY else None
 
     async def _found(self, meta: ObjectMeta, name: str, pay: Pay | None) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from processors.pool_socket import PoolClient, PoolListener
 from processors.values import Limits, Watermark
 from proxy import watermarks
 from proxy.adapters.bounded import BoundedBackend, UsedBackend
-from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.catalogue import Database, SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.errors import StartError
 from proxy.house import House, Role, lives
@@ -61,10 +61,23 @@ async def machine(settings: Settings, house: House, bus: Bus, metrics: Metrics) 
         )
         spool = _spool(data / "spool", house)
         marks = _watermarks(settings, data / "watermarks", house)
-        catalogue = await stack.enter_async_context(SqlCatalogue(data / "catalogue.sqlite"))
+        catalogue = await stack.enter_async_context(SqlCatalogue(database(settings)))
         pool = await stack.enter_async_context(_pool(settings, house, marks, data))
         fleeting = await stack.enter_async_context(_fleeting(settings, house, bus, metrics))
         yield Machine(spool, marks, catalogue, thumbnails, fleeting, pool)
+
+
+def database(settings: Settings) -> Database:
+    """Where the records are, not yet opened."""
+    if settings.database_url is None:
+        from proxy.adapters.sqlite import SqliteDatabase  # noqa: PLC0415
+
+        return SqliteDatabase(settings.media_data_dir / "catalogue.sqlite")
+    from proxy.adapters.postgres import PostgresDatabase  # noqa: PLC0415
+
+    return PostgresDatabase(
+        settings.database_url.get_secret_value(), settings.media_database_connections, settings.media_database_deadline
+    )
 
 
 @runtime_checkable

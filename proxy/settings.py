@@ -180,6 +180,14 @@ class Settings(BaseModel):
     media_delivery: DeliveryMode = Field(DeliveryMode.STREAM, description="stream, redirect or accel")
     media_redirect_lifetime: int = Field(60, ge=1, le=86_400, description="seconds that a presigned address holds")
 
+    database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL for the records, such as postgresql://user:secret@host/db; without it SQLite in the data folder",
+    )
+    media_database_connections: int = Field(8, ge=2, le=1_000, description="connections of one process to PostgreSQL")
+    media_database_deadline: Annotated[float, Field(ge=0.5, le=60)] = Field(
+        5.0, description="seconds that PostgreSQL has for one question"
+    )
     redis_url: SecretStr | None = Field(
         None, description="Redis, for what several processes share; redis://, rediss://, redis+sentinel:// or redis+cluster://"
     )
@@ -277,6 +285,17 @@ class Settings(BaseModel):
         if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
             raise ValueError("is an http or https address without user and query, such as https://media.example")
         return url.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _leads_to_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            parts = urlsplit(url.get_secret_value())
+            if parts.scheme not in {"postgresql", "postgres"} or parts.path in {"", "/"}:
+                raise ValueError(
+                    "is an address such as postgresql://user:secret@host/db; leave it out to keep the records in SQLite"
+                )
+        return url
 
     @field_validator("redis_url")
     @classmethod

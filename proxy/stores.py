@@ -105,6 +105,7 @@ async def opened(
                 policy=str(settings.media_home_coming),
                 count=metrics.store_event,
                 between=settings.media_data_dir / "stores.lock" if house.is_shared else None,
+                shared=house.is_shared or catalogue.is_shared,
                 wake=None if house.keeps else partial(_say, bus),
             )
         )

@@ -1,8 +1,8 @@
 """Make ``.venv`` ready for a target of the Makefile: ``python3 scripts/install.py serve|test|check|bench``.
 
 Standard library only: it runs before anything is installed. What is ready is left alone; what an earlier run left half
-done is made anew. No step changes the machine, save one: the tests drive a real browser, nginx and Redis, and where these
-are missing and we may (as root, or by sudo without a question) Debian's packages are installed.
+done is made anew. No step changes the machine, save one: the tests drive a real browser, nginx, Redis and PostgreSQL, and
+where these are missing and we may (as root, or by sudo without a question) Debian's packages are installed.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_packages() -> None:
-    """Chromium, what its driver needs, nginx, Redis, vipsthumbnail, Node: for tests; installed where we may, a must in CI."""
+    """Chromium, what its driver needs, nginx, Redis, PostgreSQL, Node and more: installed where we may, a must in CI."""
     packages = missing_packages()
     if not packages:
         return
@@ -234,6 +234,7 @@ def missing_packages() -> list[str]:
     missing = [] if any(shutil.which(name) for name in BROWSERS) else ["chromium"]
     missing += [] if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["nginx-light"]
     missing += [] if shutil.which("redis-server") else ["redis-server"]
+    missing += [] if shutil.which("postgres") or any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) else ["postgresql"]
     missing += [] if shutil.which("vipsthumbnail") else ["libvips-tools"]
     missing += [] if shutil.which("node") else ["nodejs"]
     missing += [] if shutil.which("npm") else ["npm"]

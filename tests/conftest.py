@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 from tests.kit import aftereffects
 from tests.kit.aftereffects import BadInput
 from tests.kit.client import Client
+from tests.kit.databases import database
+from tests.kit.postgres import postgres_server, postgres_url
 from tests.kit.redis import patient, redis
 from tests.kit.server import RunningServer
 from tests.kit.stores import _end_of_stores, minio, versitygw
@@ -22,7 +24,7 @@ from tests.kit.stores import _end_of_stores, minio, versitygw
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others use this machine as well
 settings.load_profile("suite")
 
-__all__ = ["_end_of_stores", "minio", "patient", "redis", "versitygw"]
+__all__ = ["_end_of_stores", "database", "minio", "patient", "postgres_server", "postgres_url", "redis", "versitygw"]
 
 MOST_WORKERS = 4
 

@@ -48,7 +48,8 @@ DOORS = {
     "aiobotocore": S3,
     "aiohttp": LISTENING | REMOTE | S3,
     "aiohttp_cors": {"proxy.mounting"},
-    "alembic": {"proxy.adapters.catalogue", *MIGRATIONS},
+    "alembic": {"proxy.adapters.schema", *MIGRATIONS},
+    "asyncpg": {"proxy.adapters.postgres", "proxy.adapters.postgres_probes"},
     "botocore": S3,
     "gunicorn": {"proxy.processes"},
     "jwt": {"proxy.auth", "proxy.grants"},
@@ -61,8 +62,12 @@ DOORS = {
     "sqlalchemy": {
         "proxy.adapters.catalogue",
         "proxy.adapters.ledger",
+        "proxy.adapters.postgres",
         "proxy.adapters.promises",
+        "proxy.adapters.schema",
         "proxy.adapters.sessions",
+        "proxy.adapters.sqlite",
+        "proxy.adapters.tables",
         *MIGRATIONS,
     },
     "typer": {"proxy.cli"},
@@ -113,7 +118,10 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
-    values = ("errors", "generations", "keys", "peer", "ports", "promises", "rates", "redis_address", "sessions", "streams")
+    values = {
+        *("errors", "generations", "keys", "patience", "peer", "ports", "promises", "rates", "redis_address"),
+        *("sessions", "streams"),
+    }
     inner = {"proxy", *(f"proxy.{name}" for name in values)}
     allowed = inner | among("proxy.adapters") | among("proxy.migrations")
     assert {(module, name) for module in ADAPTERS for name in ours(module) - allowed if name.startswith("proxy")} == set()

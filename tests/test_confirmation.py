@@ -24,6 +24,7 @@ from proxy.ports import Asset, Body, Listed, State
 from proxy.presigned import MOST_OPEN, Presigned, Promising, Wish, staged_key
 from proxy.promises import Promise, Stage
 from proxy.tickets import Ticket, Tickets
+from tests.kit.databases import Open
 from tests.kit.faulty import Faulty, Fuse, Killed
 
 PDF = b"%PDF-1.7\n1 0 obj <<>> endobj\ntrailer <<>>\n%%EOF\n"
@@ -94,9 +95,9 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path, database: Open) -> AsyncIterator[Desk]:
     async with (
-        SqlCatalogue(tmp_path / "catalogue.sqlite") as catalogue,
+        SqlCatalogue(database()) as catalogue,
         LocalBackend(tmp_path / "media") as media,
         LocalBackend(tmp_path / "incoming", name="incoming") as staged,
     ):

@@ -30,6 +30,7 @@ from proxy.keys import Key
 from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
 from tests.kit.minio_admin import account
 from tests.kit.ports import free_port
+from tests.kit.postgres import PostgresServer
 from tests.kit.server import KEPT_VARIABLES, REPOSITORY, SECRET, RunningServer
 from tests.kit.stores import ObjectStore
 
@@ -475,3 +476,32 @@ def _in_a_thread(context: ssl.SSLContext) -> Iterator[int]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def test_a_database_that_fits_is_ok_and_what_is_wrong_with_it_is_said(
+    examine: Callable[..., Report], postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    fitting = examine(DATABASE_URL=postgres_url)
+    assert fitting.said("database", "tables", "ok") == "made at the first start"
+    assert fitting.states("database") == {"tables": "ok", "connections": "ok"}
+    greedy = examine(DATABASE_URL=postgres_url, MEDIA_DATABASE_CONNECTIONS="500")
+    assert "MEDIA_DATABASE_CONNECTIONS" in greedy.said("database", "connections", "warning")
+    postgres_server.query("CREATE TABLE alembic_version AS SELECT '9999'::varchar AS version_num", postgres_url.rpartition("/")[2])
+    assert "newer" in examine(DATABASE_URL=postgres_url).said("database", "tables", "broken")
+
+
+@pytest.mark.parametrize("wrong", ["secret", "port"])
+def test_a_database_that_does_not_let_us_in_is_broken_and_its_secret_is_not_shown(
+    examine: Callable[..., Report], postgres_server: PostgresServer, wrong: str
+) -> None:
+    port = f":{postgres_server.port}/"
+    url = {
+        "secret": postgres_server.url().replace(postgres_server.password, "no-such-word"),
+        "port": postgres_server.url().replace(port, f":{free_port()}/"),
+    }[wrong]
+    report = examine(DATABASE_URL=url)
+    assert report.status == 1
+    assert "DATABASE_URL" in report.said("database", "tables", "broken")
+    assert report.states("database")["connections"] == "skipped"
+    assert "no-such-word" not in report.text
+    assert postgres_server.password not in report.text

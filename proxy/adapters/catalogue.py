@@ -1,142 +1,82 @@
-"""The records, in SQL: SQLite beside the objects. Alembic's migrations bring older tables to today's at start."""
+"""The records, in SQL, on whichever database has the tables."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sqlite3
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import sqlalchemy as sql
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.errors import BadRequest, Conflict, StartError, Unavailable
+from proxy.adapters.tables import assets
+from proxy.errors import BadRequest, Conflict, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Page, State
 
-HEAD = "0005"
-"""The newest revision in proxy/migrations: a database that has it is opened without importing Alembic (11 MiB)."""
-DEADLINE_S = 10.0
-BUSY_MS = 5_000
-UNFINISHED = sql.text("state != 'ready'")
 
-metadata = sql.MetaData()
-assets = sql.Table(
-    "assets",
-    metadata,
-    sql.Column("key", sql.Text, primary_key=True),
-    sql.Column("owner", sql.Text, nullable=False),
-    sql.Column("filename", sql.Text),
-    sql.Column("content_type", sql.Text, nullable=False),
-    sql.Column("size", sql.BigInteger, nullable=False),
-    sql.Column("sha256", sql.Text, nullable=False),
-    sql.Column("etag", sql.Text, nullable=False),
-    sql.Column("created", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
-    sql.Column("store", sql.Text, nullable=False),
-    sql.Column("width", sql.Integer),
-    sql.Column("height", sql.Integer),
-    sql.Column("duration_s", sql.Float),
-    sql.Column("state", sql.Text, nullable=False),
-    sql.Column("idempotency_key", sql.Text),
-    sql.Column("details", sql.Text, comment="JSON"),
-    sql.Column("focal", sql.Text, comment="XxY, from 0x0 to 1x1"),
-    sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
-    sql.Index("ix_assets_owner_created", "owner", "created", "key"),
-    sql.Index("ix_assets_unfinished", "state", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
-)
-debts = sql.Table(
-    "debts",
-    metadata,
-    sql.Column("key", sql.Text, primary_key=True),
-    sql.Column("store", sql.Text, primary_key=True),
-    sql.Column("kind", sql.Text, nullable=False),
-    sql.Column("etag", sql.Text, nullable=False),
-    sql.Column("holder", sql.Text),
-    sql.Column("sha256", sql.Text),
-    sql.Column("settled", sql.Boolean, nullable=False),
-    # As SQLAlchemy writes ``~settled`` for each of them: SQLite uses an index only where its condition is the query's.
-    sql.Index("ix_debts_unsettled", "key", "store", sqlite_where=sql.text("settled = 0"), postgresql_where=sql.text("NOT settled")),
-)
-promises = sql.Table(
-    "promises",
-    metadata,
-    sql.Column("key", sql.Text, primary_key=True),
-    sql.Column("owner", sql.Text, nullable=False),
-    sql.Column("content_type", sql.Text, nullable=False),
-    sql.Column("size", sql.BigInteger),
-    sql.Column("max_bytes", sql.BigInteger, nullable=False),
-    sql.Column("way", sql.Text, nullable=False),
-    sql.Column("expires", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
-    sql.Column("since", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
-    sql.Column("filename", sql.Text),
-    sql.Column("stage", sql.Text, nullable=False),
-    sql.Column("refusal", sql.Text, comment="JSON"),
-    sql.Column("holder", sql.Text),
-    sql.Column("held_until", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
-    sql.Column("reserved", sql.BigInteger, nullable=False),
-    sql.Index("ix_promises_owner", "owner", "expires"),
-    sql.Index("ix_promises_since", "since"),
-)
-uploads = sql.Table(
-    "uploads",
-    metadata,
-    sql.Column("id", sql.Text, primary_key=True),
-    sql.Column("owner", sql.Text, nullable=False),
-    sql.Column("form", sql.Text, nullable=False),
-    sql.Column("length", sql.BigInteger),
-    sql.Column("expires", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
-    sql.Column("home", sql.Text, nullable=False),
-    sql.Column("filename", sql.Text),
-    sql.Column("claimed_type", sql.Text),
-    sql.Column("metadata", sql.Text),
-    sql.Column("chunk_bytes", sql.BigInteger),
-    sql.Column("parts", sql.Text, comment="JSON"),
-    sql.Column("promised", sql.Text),
-    sql.Column("offset", sql.BigInteger, nullable=False),
-    sql.Column("fence", sql.BigInteger, nullable=False),
-    sql.Column("phase", sql.Text, nullable=False),
-    sql.Column("key", sql.Text),
-    sql.Column("refusal", sql.Text, comment="JSON"),
-    sql.Index("ix_uploads_owner", "owner", "phase"),
-    sql.Index("ix_uploads_expires", "expires"),
-    sql.Index("ix_uploads_phase", "phase"),
-)
-chunks = sql.Table(
-    "chunks",
-    metadata,
-    sql.Column("upload", sql.Text, primary_key=True),
-    sql.Column("number", sql.Integer, primary_key=True),
-    sql.Column("sha256", sql.Text, nullable=False),
-)
+class Database(Protocol):
+    """Where the tables are; entered, they are as `tables` has them."""
+
+    is_shared: bool
+    """whether other machines may work on it"""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it is known not to answer now."""
+        ...
+
+    insert: Callable[..., Any]
+    """The insert of its dialect, which has ``on_conflict_do_update``."""
+
+    def begun(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction under a deadline, committed at its end."""
+        ...
+
+    async def alone(self, connection: AsyncConnection, what: str) -> None:
+        """Hold other transactions back from doing *what* until that of *connection* has ended."""
+        ...
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class SqlCatalogue:
-    """Assets in the SQLite file *path*: write-ahead log, and a commit is on the disk when it returns (synchronous=FULL)."""
+    """Assets in *database*, which is opened and closed with this."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._engine: AsyncEngine | None = None
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.insert = database.insert
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may work on the same records."""
+        return self._database.is_shared
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the database is known not to answer now."""
+        return self._database.is_away
+
+    async def alone(self, connection: AsyncConnection, what: str) -> None:
+        """Be the only transaction, over all processes, that does *what*, until it ends."""
+        await self._database.alone(connection, what)
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._prepare)
-        self._engine = create_async_engine(
-            f"sqlite+aiosqlite:///{self._path}", pool_size=4, max_overflow=0, pool_timeout=DEADLINE_S
-        )
-        sql.event.listen(self._engine.sync_engine, "connect", _configure)
+        await self._database.__aenter__()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._engine is not None:
-            await self._engine.dispose()
+        await self._database.__aexit__(kind, error, trace)
 
     async def add(self, asset: Asset) -> None:
         """Record *asset*; raises Conflict if its key or its owner's idempotency key is taken."""
@@ -216,68 +156,16 @@ class SqlCatalogue:
 
     @asynccontextmanager
     async def begun(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed at its end. The one place that knows the library's failures: each use is under one deadline."""
-        assert self._engine is not None
+        """A transaction, committed at its end, under a deadline. The one place that knows the library's failures."""
         try:
-            async with asyncio.timeout(DEADLINE_S), self._engine.begin() as connection:
+            async with self._database.begun() as connection:
                 yield connection
         except IntegrityError as error:
             raise Conflict("there is one of this name or Idempotency-Key already") from error
-        except (SQLAlchemyError, TimeoutError) as error:
+        except UnicodeEncodeError as error:
+            raise BadRequest("a text in the request cannot be kept") from error
+        except (SQLAlchemyError, OSError) as error:
             raise Unavailable("the catalogue does not answer") from error
-
-    def _prepare(self) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        try:
-            revision = self._revision()
-            if revision is None:
-                _create(self._path)
-            elif revision != HEAD:
-                _migrate(self._path)
-        except (sqlite3.DatabaseError, DBAPIError) as error:
-            raise StartError(
-                f"the catalogue {self._path.name} cannot be opened ({error}): put a backup of it in its place, "
-                "or move it away to start with an empty one (objects stay readable)"
-            ) from error
-
-    def _revision(self) -> str | None:
-        connection = sqlite3.connect(self._path, timeout=BUSY_MS / 1000)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is None:
-                return None
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            return None if row is None else str(row[0])
-        finally:
-            connection.close()
-
-
-def _configure(connection: Any, record: Any) -> None:
-    cursor = connection.cursor()
-    for pragma in ("synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _create(path: Path) -> None:
-    # A new database gets the tables as they are now, which a test holds equal to what the migrations make.
-    engine = sql.create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        metadata.create_all(connection)
-        connection.execute(sql.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
-        connection.execute(sql.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
-    engine.dispose()
-
-
-def _migrate(path: Path) -> None:
-    from alembic import command  # noqa: PLC0415 - 11 MiB that only a new or old database needs
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations").replace("%", "%%"))
-    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}".replace("%", "%%"))
-    command.upgrade(config, "head")
 
 
 def _row(asset: Asset) -> dict[str, Any]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from proxy import generations
 from proxy.adapters.places import carried_through
+from proxy.errors import Unavailable
 from proxy.keys import Key
+from proxy.patience import Patience
 from proxy.ports import Debt, Ledger
 
 MOST_KEYS = 20_000
 """About 20 MiB with the longest keys, 10 MiB with usual ones."""
 PAGE = 1_000
+PATIENCE_S = 2.0
 
 
 class Debts:
@@ -30,11 +34,13 @@ class Debts:
         self._complete = False
         self._counts: dict[str, int] = {}
         self._writing = asyncio.Lock()
+        self._patience = Patience(PATIENCE_S)
 
     async def load(self) -> None:
-        """Learn what the ledger has; raises Unavailable."""
+        """Learn what the ledger has; raises Unavailable, not where others change it too: every question goes there anyway."""
         if self._shared:
-            self._counts = await self._ledger.backlog()
+            with suppress(Unavailable):
+                self._counts = await self._ledger.backlog()
             return
         async with self._writing:
             found: dict[Key, dict[str, Debt]] = {}
@@ -71,10 +77,10 @@ class Debts:
         return counts
 
     async def of(self, key: Key) -> list[Debt]:
-        """The open debts of *key*; raises Unavailable only while the memory does not hold all."""
+        """The open debts of *key*; raises Unavailable, soon, and only while the memory does not hold all."""
         if self._complete:
             return list(self._open.get(key, {}).values())
-        return [debt for debt in await self._ledger.debts_of(key) if not debt.settled]
+        return [debt for debt in await self._patience.ask(lambda: self._ledger.debts_of(key)) if not debt.settled]
 
     async def all_of(self, key: Key) -> list[Debt]:
         """The debts of *key*, the settled ones too, as the ledger has them."""

@@ -51,7 +51,7 @@ class FallbackBackend:
     body that it went on with), and what home-coming did with a debt of this store: ``copied``, ``left``, ``superseded``,
     ``removed``, ``failed``, ``damaged``.
     *between* is the file of locks that several processes of one service share; of these only one pays debts, and the others *wake*
-    it when there are new ones.
+    it when there are new ones. With a *shared* ledger others than these change it too.
     Stores are told apart by their names, which are in the ledger: an object stays findable when their order changes.
     """
 
@@ -71,6 +71,7 @@ class FallbackBackend:
         remembered: int = REMEMBERED,
         most_debts: int = MOST_KEYS,
         between: Path | None = None,
+        shared: bool = False,
         wake: Callable[[], None] | None = None,
     ) -> None:
         self._deadlines = deadlines or Deadlines()
@@ -82,7 +83,7 @@ class FallbackBackend:
         self._spool = Spool(spool)
         self._between = None if between is None else LockFile(between)
         self._locks = KeyLocks(LOCK_S, self._between)
-        self._debts = Debts(ledger, [place.name for place in self._places], most_debts, shared=between is not None)
+        self._debts = Debts(ledger, [place.name for place in self._places], most_debts, shared=shared or between is not None)
         self._wake = wake
         self._whereabouts = Whereabouts(holder_of, self._deadlines.question, remembered)
         self._reader = Reader(self._places, self._debts, self._whereabouts, count)

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.dialects.sqlite import insert
 
-from proxy.adapters.catalogue import SqlCatalogue, debts
+from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.tables import debts
 from proxy.keys import Key
 from proxy.ports import Debt, DebtKind
 
@@ -26,14 +26,15 @@ class SqlLedger:
         """Write them down, all or none; a row that is newer than what would replace it stays."""
         if not owed:
             return
-        row = insert(debts)
+        row = self._catalogue.insert(debts)
         newest = row.on_conflict_do_update(
             index_elements=[debts.c.key, debts.c.store],
             set_={name: row.excluded[name] for name in REPLACED},
             where=row.excluded.etag >= debts.c.etag,
         )
         async with self._catalogue.begun() as connection:
-            await connection.execute(newest, [asdict(debt) for debt in owed])
+            # In one order by all, so that no two wait for each other's rows.
+            await connection.execute(newest, [asdict(debt) for debt in sorted(owed, key=lambda debt: (debt.key, debt.store))])
 
     async def pay(self, debt: Debt) -> None:
         """Strike it out, unless another has taken its place."""

@@ -17,6 +17,7 @@ from proxy import generations
 from proxy.adapters.breaker import FIRST_PROBE_S, LAST_PROBE_S, Breaker, Position
 from proxy.errors import NotFound, RangeNotSatisfiable, Unavailable
 from proxy.keys import Key
+from proxy.patience import Patience
 from proxy.ports import Backend, ObjectMeta
 
 T = TypeVar("T")
@@ -157,7 +158,7 @@ class Whereabouts:
 
     def __init__(self, record: Callable[[Key], Awaitable[str | None]], seconds: float, entries: int = REMEMBERED) -> None:
         self._record = record
-        self._seconds = seconds
+        self._patience = Patience(seconds)
         self._most = entries
         self._seen: OrderedDict[Key, str] = OrderedDict()
 
@@ -178,9 +179,8 @@ class Whereabouts:
             self._seen.move_to_end(key)
             return seen
         try:
-            async with asyncio.timeout(self._seconds):
-                return await self._record(key)
-        except (MediaError, TimeoutError):
+            return await self._patience.ask(lambda: self._record(key))
+        except MediaError:
             return None
 
 

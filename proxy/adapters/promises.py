@@ -10,7 +10,8 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from proxy.adapters.catalogue import SqlCatalogue, promises
+from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.tables import promises
 from proxy.keys import Key
 from proxy.promises import Promise, Refusal, Stage, Way
 
@@ -53,7 +54,10 @@ class SqlPromises:
             .where(others.c.key != key, sql.or_(others.c.stage == Stage.ARRIVED, others.c.held_until > _stamp(now)))
             .scalar_subquery()
         )
-        return await self._changed(key, sql.and_(counts, taken + size <= most_bytes), {"reserved": size})
+        query = promises.update().where(promises.c.key == key, counts, taken + size <= most_bytes).values(reserved=size)
+        async with self._catalogue.begun() as connection:
+            await self._catalogue.alone(connection, "promises.reserve")  # two at once would both find the room
+            return bool((await connection.execute(query)).rowcount)
 
     async def move(self, key: Key, before: Sequence[Stage], stage: Stage, now: datetime, refusal: Refusal | None = None) -> bool:
         """Bring it from one of the stages *before* to *stage*."""

@@ -38,25 +38,56 @@ class Reader:
         """What the store that has the newest version answers, and which it is; raises NotFound when every store that could
         have it says that it has not, Unavailable when one of those cannot be asked. *meta_of* gives the version of an answer.
         """
-        debts = await self._debts.of(key)
-        if not debts:
+        debts = await self._known(key)
+        if debts == []:
             with suppress(NotFound):
                 return await self._first(key, question)
-            debts = await self._debts.of(key)
-            if not debts:
+            debts = await self._known(key)
+            if debts == []:
                 raise NotFound("no object has this key")
         for _ in range(MOVES):
-            meta, place = await self.newest(key, debts)
+            meta, place = await (self._surest(key) if debts is None else self.newest(key, debts))
             try:
                 answer = await place.ask(question)
             except NotFound:  # it has come home just now
-                debts = await self._debts.of(key)
+                debts = await self._known(key)
                 continue
             if age(meta_of(answer)) >= age(meta):
                 return answer, place
             if isinstance(answer, ObjectReader):
                 await answer.aclose()
         raise Unavailable("the object changes too fast to be read", retry_after_s=1)
+
+    async def _known(self, key: Key) -> list[Debt] | None:
+        """The open debts of *key*; None while nobody can say."""
+        try:
+            return await self._debts.of(key)
+        except Unavailable:
+            return None
+
+    async def _surest(self, key: Key) -> tuple[ObjectMeta, Place]:
+        """Of a key whose debts nobody knows now: the highest generation that a store has, and where.
+
+        Reads go on while the ledger is away. The price: with a store away as well, or back meanwhile, that may be an older
+        version, or what was removed.
+        """
+        failure: Unavailable | None = None
+        best: tuple[ObjectMeta, Place] | None = None
+        for place in self._places:
+            try:
+                meta = await place.ask(lambda store: store.head(key))
+            except NotFound:
+                continue
+            except Unavailable as error:
+                failure = failure or error
+                continue
+            if best is None or age(meta) > age(best[0]):
+                best = meta, place
+        if best is not None:
+            return best
+        if failure is not None:
+            raise Unavailable("a store that may have the object does not answer") from failure
+        raise NotFound("no object has this key")
 
     async def _first(self, key: Key, question: Callable[[Backend], Awaitable[T]]) -> tuple[T, Place]:
         """Of a key without debts: the answer of the first store that has it, beginning with the one that should."""

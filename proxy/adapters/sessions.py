@@ -10,7 +10,8 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from proxy.adapters.catalogue import SqlCatalogue, chunks, uploads
+from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.tables import chunks, uploads
 from proxy.errors import Conflict
 from proxy.sessions import Chunk, Form, Phase, Session
 

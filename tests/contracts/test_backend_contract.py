@@ -20,6 +20,7 @@ from proxy.adapters.ledger import SqlLedger
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.memory import MemoryBackend
 from proxy.adapters.s3 import S3Backend
+from proxy.adapters.sqlite import SqliteDatabase
 from proxy.errors import BadRequest, Conflict, NotFound, RangeNotSatisfiable, TooLarge
 from proxy.keys import Key
 from proxy.ports import Backend, ByteRange, Listed, ObjectReader
@@ -81,7 +82,7 @@ async def remote(folder: Path) -> AsyncIterator[Backend]:
 async def fallback_in_memory(folder: Path) -> AsyncIterator[Backend]:
     stores = [MemoryBackend(name="minio"), MemoryBackend(name="s3")]
     async with (
-        SqlCatalogue(folder / "catalogue.sqlite") as catalogue,
+        SqlCatalogue(SqliteDatabase(folder / "catalogue.sqlite")) as catalogue,
         FallbackBackend(stores, SqlLedger(catalogue), spool=folder / "spool") as backend,
     ):
         yield backend
@@ -90,7 +91,10 @@ async def fallback_in_memory(folder: Path) -> AsyncIterator[Backend]:
 @asynccontextmanager
 async def fallback_to_disk(folder: Path) -> AsyncIterator[Backend]:
     """The objects lie on the disk: there is no room in the first store."""
-    async with SqlCatalogue(folder / "catalogue.sqlite") as catalogue, LocalBackend(folder / "store", durable=False) as disk:
+    async with (
+        SqlCatalogue(SqliteDatabase(folder / "catalogue.sqlite")) as catalogue,
+        LocalBackend(folder / "store", durable=False) as disk,
+    ):
         stores = [Faulty(MemoryBackend(name="minio"), full=True), disk]
         async with FallbackBackend(stores, SqlLedger(catalogue), spool=folder / "spool") as backend:
             yield backend

@@ -1,43 +1,34 @@
-"""What every list of debts promises (`ports.Ledger`), and that its table is the same however the database came to it."""
+"""What every list of debts promises (`ports.Ledger`)."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
+import sqlalchemy as sql
 
-import proxy.migrations
 from processors.errors import MediaError
 from proxy import generations, keys
-from proxy.adapters.catalogue import HEAD, SqlCatalogue
+from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.ledger import SqlLedger
+from proxy.adapters.sqlite import SqliteDatabase
 from proxy.errors import Unavailable
 from proxy.ports import Debt, DebtKind, Ledger
+from tests.kit.databases import Open
 
 KEY = keys.parse("u7/a.jpg")
 STORES = ("minio", "s3")
 
 
-@asynccontextmanager
-async def in_sql(folder: Path) -> AsyncIterator[Ledger]:
-    async with SqlCatalogue(folder / "catalogue.sqlite") as catalogue:
+@pytest.fixture
+async def ledger(database: Open) -> AsyncIterator[Ledger]:
+    async with SqlCatalogue(database()) as catalogue:
         yield SqlLedger(catalogue)
-
-
-LEDGERS: list[Callable[[Path], AbstractAsyncContextManager[Ledger]]] = [in_sql]
-
-
-@pytest.fixture(params=LEDGERS, ids=lambda ledger: ledger.__name__)
-async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ledger]:
-    async with request.param(tmp_path) as opened:
-        yield opened
 
 
 def copy(key: str = KEY, store: str = "minio") -> Debt:
@@ -120,64 +111,40 @@ async def test_debts_of_many_writers_are_all_there(ledger: Ledger) -> None:
 # -- in SQL -----------------------------------------------------------------------------------------------------------
 
 
-async def test_debts_are_there_after_a_restart(tmp_path: Path) -> None:
+async def test_debts_are_there_after_a_restart(database: Open) -> None:
     debt = copy()
-    async with in_sql(tmp_path) as ledger:
-        await ledger.owe([debt])
-    async with in_sql(tmp_path) as ledger:
-        assert await ledger.debts_of(KEY) == [debt]
+    async with SqlCatalogue(database()) as catalogue:
+        await SqlLedger(catalogue).owe([debt])
+    async with SqlCatalogue(database()) as catalogue:
+        assert await SqlLedger(catalogue).debts_of(KEY) == [debt]
 
 
-async def test_of_several_debts_all_are_written_or_none(tmp_path: Path) -> None:
-    path = tmp_path / "catalogue.sqlite"
-    async with in_sql(tmp_path) as ledger:
-        with closing(sqlite3.connect(path)) as database:
-            database.execute(
-                "CREATE TRIGGER refuse BEFORE INSERT ON debts WHEN new.store = 's3' BEGIN SELECT RAISE(FAIL, 'disk'); END"
-            )
+async def test_of_several_debts_all_are_written_or_none(database: Open) -> None:
+    async with SqlCatalogue(database()) as catalogue:
         with pytest.raises(MediaError):
-            await ledger.owe([copy(), copy(store="s3")])
-        assert await ledger.debts_of(KEY) == []
+            await SqlLedger(catalogue).owe([copy(), replace(copy(store="s3"), etag=None)])  # type: ignore[arg-type]
+        assert await SqlLedger(catalogue).debts_of(KEY) == []
 
 
-async def test_a_database_without_the_table_is_unavailable(tmp_path: Path) -> None:
-    async with in_sql(tmp_path) as ledger:
-        with closing(sqlite3.connect(tmp_path / "catalogue.sqlite")) as database:
-            database.execute("DROP TABLE debts")
+async def test_a_database_without_the_table_is_unavailable(database: Open) -> None:
+    async with SqlCatalogue(database()) as catalogue:
+        async with catalogue.begun() as connection:
+            await connection.execute(sql.text("DROP TABLE debts"))
+        ledger = SqlLedger(catalogue)
         for failing in (ledger.owe([copy()]), ledger.debts_of(KEY), ledger.due(STORES, 1), ledger.backlog()):
             with pytest.raises(Unavailable):
                 await failing
 
 
+async def test_two_who_owe_the_same_in_another_order_do_not_wait_for_each_other(ledger: Ledger) -> None:
+    await asyncio.gather(*(ledger.owe([copy(store=store) for store in (STORES if n % 2 else STORES[::-1])]) for n in range(40)))
+    assert await ledger.backlog() == {"minio": 1, "s3": 1}
+
+
 async def test_what_is_due_is_found_by_its_index_however_much_is_settled(tmp_path: Path) -> None:
-    async with in_sql(tmp_path):
+    async with SqlCatalogue(SqliteDatabase(tmp_path / "catalogue.sqlite")):
         with closing(sqlite3.connect(tmp_path / "catalogue.sqlite")) as database:
             query = "SELECT * FROM debts WHERE settled = 0 AND store IN ('minio') AND key > 'u' ORDER BY key, store LIMIT 5"
             plan = " ".join(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query}"))
     assert "ix_debts_unsettled" in plan
     assert "TEMP B-TREE" not in plan
-
-
-def tables(path: Path) -> dict[str, tuple[list[tuple[object, ...]], object]]:
-    """Each table and index of the database with its columns, and an index's condition."""
-    with closing(sqlite3.connect(path)) as database:
-        names = database.execute("SELECT name, type, sql FROM sqlite_master").fetchall()
-        shapes = {}
-        for name, kind, text in names:
-            columns = database.execute(f"PRAGMA {'table_info' if kind == 'table' else 'index_xinfo'}('{name}')").fetchall()
-            shapes[name] = (columns, (text or "").partition(" WHERE ")[2] if kind == "index" else None)
-        return shapes
-
-
-@pytest.mark.parametrize("revision", ["0001", HEAD])
-async def test_a_new_database_equals_a_migrated_one(tmp_path: Path, revision: str) -> None:
-    new, migrated = tmp_path / "new.sqlite", tmp_path / "migrated.sqlite"
-    async with SqlCatalogue(new):
-        pass
-    config = Config()
-    config.set_main_option("script_location", str(Path(proxy.migrations.__file__).parent))
-    config.set_main_option("sqlalchemy.url", f"sqlite:///{migrated}")
-    await asyncio.to_thread(command.upgrade, config, revision)
-    async with SqlCatalogue(migrated):
-        pass
-    assert tables(migrated) == tables(new)

@@ -12,6 +12,7 @@ from proxy.adapters.fallback import FallbackBackend
 from proxy.adapters.ledger import SqlLedger
 from proxy.adapters.memory import MemoryBackend
 from proxy.adapters.places import Deadlines
+from proxy.adapters.sqlite import SqliteDatabase
 from proxy.errors import Unavailable
 from proxy.keys import Key
 from proxy.ports import Debt
@@ -122,5 +123,5 @@ class Several:
 @asynccontextmanager
 async def several(folder: Path, names: Sequence[str] = NAMES) -> AsyncIterator[Several]:
     """Stores in memory called *names*, not yet running."""
-    async with SqlCatalogue(folder / "catalogue.sqlite") as catalogue:
+    async with SqlCatalogue(SqliteDatabase(folder / "catalogue.sqlite")) as catalogue:
         yield Several(folder, Ledger(catalogue), [Faulty(MemoryBackend(name=name)) for name in names])

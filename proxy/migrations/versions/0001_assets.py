@@ -7,14 +7,15 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
+BYTEWISE = sql.Text().with_variant(sql.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
     """Make it."""
     op.create_table(
         "assets",
-        sql.Column("key", sql.Text, primary_key=True),
-        sql.Column("owner", sql.Text, nullable=False),
+        sql.Column("key", BYTEWISE, primary_key=True),
+        sql.Column("owner", BYTEWISE, nullable=False),
         sql.Column("filename", sql.Text),
         sql.Column("content_type", sql.Text, nullable=False),
         sql.Column("size", sql.BigInteger, nullable=False),

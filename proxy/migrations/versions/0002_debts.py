@@ -7,16 +7,17 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+BYTEWISE = sql.Text().with_variant(sql.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
     """Make it."""
     op.create_table(
         "debts",
-        sql.Column("key", sql.Text, primary_key=True),
-        sql.Column("store", sql.Text, primary_key=True),
+        sql.Column("key", BYTEWISE, primary_key=True),
+        sql.Column("store", BYTEWISE, primary_key=True),
         sql.Column("kind", sql.Text, nullable=False),
-        sql.Column("etag", sql.Text, nullable=False),
+        sql.Column("etag", BYTEWISE, nullable=False),
         sql.Column("holder", sql.Text),
         sql.Column("sha256", sql.Text),
         sql.Column("settled", sql.Boolean, nullable=False),

@@ -7,14 +7,15 @@ from alembic import op
 
 revision = "0004"
 down_revision = "0003"
+BYTEWISE = sql.Text().with_variant(sql.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
     """Make it."""
     op.create_table(
         "promises",
-        sql.Column("key", sql.Text, primary_key=True),
-        sql.Column("owner", sql.Text, nullable=False),
+        sql.Column("key", BYTEWISE, primary_key=True),
+        sql.Column("owner", BYTEWISE, nullable=False),
         sql.Column("content_type", sql.Text, nullable=False),
         sql.Column("size", sql.BigInteger),
         sql.Column("max_bytes", sql.BigInteger, nullable=False),

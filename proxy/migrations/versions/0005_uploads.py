@@ -7,14 +7,15 @@ from alembic import op
 
 revision = "0005"
 down_revision = "0004"
+BYTEWISE = sql.Text().with_variant(sql.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
     """Make them."""
     op.create_table(
         "uploads",
-        sql.Column("id", sql.Text, primary_key=True),
-        sql.Column("owner", sql.Text, nullable=False),
+        sql.Column("id", BYTEWISE, primary_key=True),
+        sql.Column("owner", BYTEWISE, nullable=False),
         sql.Column("form", sql.Text, nullable=False),
         sql.Column("length", sql.BigInteger),
         sql.Column("expires", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
@@ -36,7 +37,7 @@ def upgrade() -> None:
     op.create_index("ix_uploads_phase", "uploads", ["phase"])
     op.create_table(
         "chunks",
-        sql.Column("upload", sql.Text, primary_key=True),
+        sql.Column("upload", BYTEWISE, primary_key=True),
         sql.Column("number", sql.Integer, primary_key=True),
         sql.Column("sha256", sql.Text, nullable=False),
     )

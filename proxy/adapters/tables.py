@@ -1,0 +1,100 @@
+"""The tables of the catalogue, as the newest revision in proxy/migrations makes them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sql
+
+HEAD = "0005"
+"""The newest revision: a database that has it is opened without importing Alembic (11 MiB)."""
+UNFINISHED = sql.text("state != 'ready'")
+BYTEWISE = sql.Text().with_variant(sql.Text(collation="C"), "postgresql")
+"""Text that sorts by its bytes, as SQLite's does: another collation may change with the system, and indexes are broken then."""
+
+metadata = sql.MetaData()
+assets = sql.Table(
+    "assets",
+    metadata,
+    sql.Column("key", BYTEWISE, primary_key=True),
+    sql.Column("owner", BYTEWISE, nullable=False),
+    sql.Column("filename", sql.Text),
+    sql.Column("content_type", sql.Text, nullable=False),
+    sql.Column("size", sql.BigInteger, nullable=False),
+    sql.Column("sha256", sql.Text, nullable=False),
+    sql.Column("etag", sql.Text, nullable=False),
+    sql.Column("created", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("store", sql.Text, nullable=False),
+    sql.Column("width", sql.Integer),
+    sql.Column("height", sql.Integer),
+    sql.Column("duration_s", sql.Float),
+    sql.Column("state", sql.Text, nullable=False),
+    sql.Column("idempotency_key", sql.Text),
+    sql.Column("details", sql.Text, comment="JSON"),
+    sql.Column("focal", sql.Text, comment="XxY, from 0x0 to 1x1"),
+    sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
+    sql.Index("ix_assets_owner_created", "owner", "created", "key"),
+    sql.Index("ix_assets_unfinished", "state", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+)
+debts = sql.Table(
+    "debts",
+    metadata,
+    sql.Column("key", BYTEWISE, primary_key=True),
+    sql.Column("store", BYTEWISE, primary_key=True),
+    sql.Column("kind", sql.Text, nullable=False),
+    sql.Column("etag", BYTEWISE, nullable=False),
+    sql.Column("holder", sql.Text),
+    sql.Column("sha256", sql.Text),
+    sql.Column("settled", sql.Boolean, nullable=False),
+    # As SQLAlchemy writes ``~settled`` for each of them: SQLite uses an index only where its condition is the query's.
+    sql.Index("ix_debts_unsettled", "key", "store", sqlite_where=sql.text("settled = 0"), postgresql_where=sql.text("NOT settled")),
+)
+promises = sql.Table(
+    "promises",
+    metadata,
+    sql.Column("key", BYTEWISE, primary_key=True),
+    sql.Column("owner", BYTEWISE, nullable=False),
+    sql.Column("content_type", sql.Text, nullable=False),
+    sql.Column("size", sql.BigInteger),
+    sql.Column("max_bytes", sql.BigInteger, nullable=False),
+    sql.Column("way", sql.Text, nullable=False),
+    sql.Column("expires", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("since", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("filename", sql.Text),
+    sql.Column("stage", sql.Text, nullable=False),
+    sql.Column("refusal", sql.Text, comment="JSON"),
+    sql.Column("holder", sql.Text),
+    sql.Column("held_until", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("reserved", sql.BigInteger, nullable=False),
+    sql.Index("ix_promises_owner", "owner", "expires"),
+    sql.Index("ix_promises_since", "since"),
+)
+uploads = sql.Table(
+    "uploads",
+    metadata,
+    sql.Column("id", BYTEWISE, primary_key=True),
+    sql.Column("owner", BYTEWISE, nullable=False),
+    sql.Column("form", sql.Text, nullable=False),
+    sql.Column("length", sql.BigInteger),
+    sql.Column("expires", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("home", sql.Text, nullable=False),
+    sql.Column("filename", sql.Text),
+    sql.Column("claimed_type", sql.Text),
+    sql.Column("metadata", sql.Text),
+    sql.Column("chunk_bytes", sql.BigInteger),
+    sql.Column("parts", sql.Text, comment="JSON"),
+    sql.Column("promised", sql.Text),
+    sql.Column("offset", sql.BigInteger, nullable=False),
+    sql.Column("fence", sql.BigInteger, nullable=False),
+    sql.Column("phase", sql.Text, nullable=False),
+    sql.Column("key", sql.Text),
+    sql.Column("refusal", sql.Text, comment="JSON"),
+    sql.Index("ix_uploads_owner", "owner", "phase"),
+    sql.Index("ix_uploads_expires", "expires"),
+    sql.Index("ix_uploads_phase", "phase"),
+)
+chunks = sql.Table(
+    "chunks",
+    metadata,
+    sql.Column("upload", BYTEWISE, primary_key=True),
+    sql.Column("number", sql.Integer, primary_key=True),
+    sql.Column("sha256", sql.Text, nullable=False),
+)

@@ -1,0 +1,191 @@
+"""What the records promise (`ports.Catalogue`), on every database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from proxy import keys
+from proxy.adapters.catalogue import SqlCatalogue
+from proxy.errors import BadRequest, Conflict, NotFound
+from proxy.ports import Asset, Catalogue, State
+from tests.kit.databases import Open
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, 123_456, UTC)
+
+
+@pytest.fixture
+async def catalogue(database: Open) -> AsyncIterator[Catalogue]:
+    async with SqlCatalogue(database()) as opened:
+        yield opened
+
+
+def asset(name: str = "a", owner: str = "u7", *, state: State = State.READY, **fields: object) -> Asset:
+    """A record of *owner*'s, with nothing left out."""
+    full = Asset(
+        keys.parse(f"{owner}/{name}.jpg"), owner,
+        "Ferien \N{SUN BEHIND CLOUD}.jpg", "image/jpeg", 1 << 40, "ab" * 32, "0123-etag", NOW,
+        "minio", 4000, 3000, 1.5, state, None, {"colour": "ff0000", "exif": {"Make": "\x00 and \ud800"}}, "0.1x0.25",
+    )  # fmt: skip
+    return replace(full, **fields)  # type: ignore[arg-type]
+
+
+async def test_a_record_is_given_back_as_it_was_given(catalogue: Catalogue) -> None:
+    full, bare = asset(), asset("b", filename=None, width=None, height=None, duration_s=None, details=None, focal=None)
+    for one in (full, bare):
+        await catalogue.add(one)
+        assert await catalogue.get(one.key) == one
+    assert await catalogue.get(keys.parse("u7/c.jpg")) is None
+
+
+async def test_a_key_and_an_idempotency_key_are_taken_once(catalogue: Catalogue) -> None:
+    await catalogue.add(asset(idempotency_key="k"))
+    for taken in (asset(), asset("b", idempotency_key="k")):
+        with pytest.raises(Conflict):
+            await catalogue.add(taken)
+    await catalogue.add(asset("a", "u8", idempotency_key="k"))
+    assert await catalogue.find("u7", "k") == asset(idempotency_key="k")
+    assert await catalogue.find("u9", "k") is None
+
+
+async def test_of_many_who_take_one_key_at_once_one_gets_it(catalogue: Catalogue) -> None:
+    tries = await asyncio.gather(*(catalogue.add(asset(size=size)) for size in range(20)), return_exceptions=True)
+    assert [type(failed) for failed in tries if failed is not None] == [Conflict] * 19
+    kept = await catalogue.get(asset().key)
+    assert kept is not None
+    assert tries[kept.size] is None
+
+
+async def test_a_deleted_one_gives_its_idempotency_key_back(catalogue: Catalogue) -> None:
+    await catalogue.add(asset(idempotency_key="k"))
+    await catalogue.mark(asset().key, State.DELETED)
+    assert await catalogue.find("u7", "k") is None
+    await catalogue.add(asset("b", idempotency_key="k"))
+    await catalogue.mark(keys.parse("u7/nothing.jpg"), State.READY)
+
+
+async def test_removing_is_idempotent(catalogue: Catalogue) -> None:
+    await catalogue.add(asset())
+    for _ in range(2):
+        await catalogue.remove(asset().key)
+        assert await catalogue.get(asset().key) is None
+
+
+async def test_pages_have_every_ready_asset_of_the_owner_once_and_the_newest_first(catalogue: Catalogue) -> None:
+    ready = [asset(f"{n:02}", created=NOW + timedelta(seconds=n // 3)) for n in range(23)]
+    hidden = [asset(f"x{state}", state=state) for state in State if state is not State.READY]
+    for one in (*ready, *hidden, asset("other", "u8")):
+        await catalogue.add(one)
+    pages, cursor = [], None
+    while True:
+        page = await catalogue.page("u7", 5, cursor)
+        pages.append(page.assets)
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert [len(page) for page in pages] == [5, 5, 5, 5, 3]
+    assert [one for page in pages for one in page] == sorted(ready, key=lambda one: (one.created, one.key), reverse=True)
+    assert (await catalogue.page("u7", 23)).cursor is None
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "?", "bm8", "W10", "WzEsMl0", "WzEuNSwidTcvYSJd", "W251bGwsIngiXQ", "Wzk5OTk5OTk5OTk5OTk5OTk5OTk5LCJ4Il0"]
+)
+async def test_a_cursor_of_somebody_elses_is_refused(catalogue: Catalogue, cursor: str) -> None:
+    with pytest.raises(BadRequest):
+        await catalogue.page("u7", 5, cursor)
+
+
+async def test_keys_sort_by_their_bytes_whatever_the_database_thinks_of_letters(catalogue: Catalogue) -> None:
+    names = ["a", "B", "Z", "b", "_", "-", "0", "a-", "a_", "aa", "aB"]
+    for name in names:
+        await catalogue.add(asset(name))
+    shown = [one.key for one in (await catalogue.page("u7", 50)).assets]
+    assert shown == sorted(shown, reverse=True)
+
+
+async def test_many_gives_the_ready_ones_among_what_was_asked_for(catalogue: Catalogue) -> None:
+    for one in (asset("a"), asset("b", state=State.PENDING), asset("c")):
+        await catalogue.add(one)
+    wanted = [keys.parse(f"u7/{name}.jpg") for name in "abcd"]
+    assert await catalogue.many(wanted) == {asset(name).key: asset(name) for name in "ac"}
+    assert await catalogue.many([]) == {}
+
+
+async def test_a_description_is_kept_with_the_write_that_it_is_of(catalogue: Catalogue) -> None:
+    await catalogue.add(asset(details=None))
+    await catalogue.describe(asset().key, "another-etag", {"a": 1})
+    assert (await catalogue.many([asset().key]))[asset().key].details is None
+    await catalogue.describe(asset().key, asset().etag, {"a": [1, None, "\u00e9"]})
+    assert (await catalogue.many([asset().key]))[asset().key].details == {"a": [1, None, "\u00e9"]}
+
+
+async def test_a_focal_point_is_of_ready_ones_only(catalogue: Catalogue) -> None:
+    for one in (asset("a", focal=None), asset("b", focal=None, state=State.PENDING)):
+        await catalogue.add(one)
+        await catalogue.focus(one.key, "0.5x0.5")
+    found = [await catalogue.get(keys.parse(f"u7/{name}.jpg")) for name in "ab"]
+    assert [one.focal for one in found if one is not None] == ["0.5x0.5", None]
+
+
+async def test_what_is_not_ready_is_unfinished(catalogue: Catalogue) -> None:
+    for state in State:
+        await catalogue.add(asset(str(state), state=state))
+    assert {one.state for one in await catalogue.unfinished()} == set(State) - {State.READY}
+    await catalogue.mark(asset("pending").key, State.READY)
+    assert State.PENDING not in {one.state for one in await catalogue.unfinished()}
+
+
+async def test_the_store_that_has_it_can_change(catalogue: Catalogue) -> None:
+    await catalogue.add(asset())
+    await catalogue.place(asset().key, "local")  # type: ignore[attr-defined]
+    assert (await catalogue.many([asset().key]))[asset().key].store == "local"
+
+
+@pytest.mark.parametrize("text", ["a\ud800b", "a\0b"])
+async def test_a_text_that_no_database_keeps_is_the_senders_fault_and_changes_nothing(catalogue: Catalogue, text: str) -> None:
+    try:
+        await catalogue.add(asset(filename=text))
+    except BadRequest:
+        assert await catalogue.get(asset().key) is None
+    else:  # SQLite keeps a NUL
+        assert await catalogue.get(asset().key) == asset(filename=text)
+    await catalogue.ping()
+
+
+async def test_a_hundred_at_once_are_all_answered(catalogue: Catalogue) -> None:
+    async def one(number: int) -> None:
+        await catalogue.add(asset(str(number), state=State.PENDING))
+        await catalogue.mark(asset(str(number)).key, State.READY)
+
+    await asyncio.gather(*map(one, range(100)))
+    assert len((await catalogue.page("u7", 200)).assets) == 100
+
+
+async def test_whoever_is_cancelled_in_the_middle_leaves_a_catalogue_that_works(catalogue: Catalogue) -> None:
+    for number in range(30):
+        task = asyncio.create_task(catalogue.add(asset(str(number))))
+        for _ in range(number % 7):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert {one.key for one in (await catalogue.page("u7", 50)).assets} <= {asset(str(number)).key for number in range(30)}
+    await asyncio.gather(*(catalogue.ping() for _ in range(20)))
+
+
+async def test_a_failure_within_a_transaction_undoes_all_of_it(database: Open) -> None:
+    async with SqlCatalogue(database()) as catalogue:
+
+        async def half_done() -> None:
+            async with catalogue.begun() as connection:
+                await connection.exec_driver_sql("INSERT INTO chunks (upload, number, sha256) VALUES ('u', 1, 'x')")
+                raise NotFound("what is behind it fails")
+
+        with pytest.raises(NotFound):
+            await half_done()
+        async with catalogue.begun() as connection:
+            assert (await connection.exec_driver_sql("SELECT count(*) FROM chunks")).scalar_one() == 0
