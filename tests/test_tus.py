@@ -323,12 +323,15 @@ def test_an_upload_that_is_ended_stops_at_once(server: RunningServer, client: Cl
     assert not (server.data / "uploads" / upload.id).exists()
 
 
-def test_of_many_who_send_the_same_bytes_at_once_one_does(server: RunningServer, client: Client) -> None:
+@pytest.mark.parametrize(
+    ("rounds", "senders"), [(5, 20), pytest.param(100, 50, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
+def test_of_many_who_send_the_same_bytes_at_once_one_does(server: RunningServer, client: Client, rounds: int, senders: int) -> None:
     data = padded(PHOTO, 200_000)
-    for _ in range(5):
+    for _ in range(rounds):
         upload = begun(client, len(data) + 10)
-        with ThreadPoolExecutor(20) as pool:
-            answers = list(pool.map(lambda _: upload.append(data, 0), range(20)))  # noqa: B023
+        with ThreadPoolExecutor(senders) as pool:
+            answers = list(pool.map(lambda _: upload.append(data, 0), range(senders)))  # noqa: B023
         statuses = [answer.status for answer in answers]
         assert set(statuses) <= {204, 409, 423}, statuses
         assert statuses.count(204) <= 1
@@ -477,27 +480,36 @@ def test_a_token_that_is_taken_back_ends_its_upload(server: RunningServer, clien
     assert client.assets() == []
 
 
-def test_every_second_byte_may_be_an_interruption(server: RunningServer, client: Client, owner: str) -> None:
-    """A phone in a tunnel: cut at random, asked for the offset, gone on, until it is whole."""
-    chance = random.Random(7)
-    data = padded(PHOTO, 2 * MIB)
-    upload = begun(client, len(data))
-    lowest = 0
+@pytest.mark.parametrize(("uploads", "cuts"), [(6, 5), pytest.param(200, 5, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+def test_a_phone_in_a_tunnel_comes_to_its_end(server: RunningServer, owner: str, uploads: int, cuts: int) -> None:
+    """Cut at random, asked for the offset, gone on, until it is whole."""
 
-    def offset() -> int:
-        # What was cut a moment ago may come to its turn after this, and then this is asked again.
-        heads = iter(upload.head, None)
-        return next(int(head.headers["Upload-Offset"]) for head in itertools.islice(heads, 50) if head.status != 423)
+    def carried(number: int) -> bool:
+        chance, client = random.Random(number), server.client(owner)
+        data = padded(PHOTO, chance.randrange(100_000, 2 * MIB))
+        upload = begun(client, len(data))
+        lowest = 0
 
-    for _ in range(12):
-        at = offset()
-        assert at >= lowest
-        lowest = at
-        size = min(chance.randrange(1, 400_000), len(data) - at - 1)
-        with server.wire() as wire:
-            headers = {**BYTES, "Upload-Offset": str(at), "Authorization": f"Bearer {server.token(owner)}"}
-            wire.request("PATCH", upload.path, headers | {"Content-Length": str(len(data) - at)})
-            wire.send(data[at : at + size])
-            (wire.reset if chance.random() < 0.5 else wire.close)()
-    at = offset()
-    assert client.get(upload.append(data[at:], at).headers["Content-Location"]).body == data
+        def offset() -> int:
+            heads = iter(upload.head, None)
+            return next(int(head.headers["Upload-Offset"]) for head in itertools.islice(heads, 50) if head.status != 423)
+
+        for _ in range(cuts):
+            at = offset()
+            assert at >= lowest
+            lowest = at
+            size = min(chance.randrange(1, 400_000), len(data) - at - 1)
+            with server.wire() as wire:
+                headers = {**BYTES, "Upload-Offset": str(at), "Authorization": f"Bearer {server.token(owner)}"}
+                wire.request("PATCH", upload.path, headers | {"Content-Length": str(len(data) - at)})
+                wire.send(data[at : at + size])
+                (wire.reset if chance.random() < 0.5 else wire.close)()
+        # What was cut a moment ago may still come to its turn: then this is told so, and asks again.
+        for _ in range(50):
+            at = offset()
+            if (answer := upload.append(data[at:], at)).status not in {409, 423}:
+                break
+        return client.get(answer.headers["Content-Location"]).body == data
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(carried, range(uploads)))
