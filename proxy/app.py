@@ -19,6 +19,7 @@ from proxy import own_secrets, stores
 from proxy.access import Gate, presets, signer
 from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.quotas import SqlQuotas
 from proxy.adapters.renderer import PoolRenderer
 from proxy.allowances import Allowances
 from proxy.assets import Assets
@@ -47,6 +48,7 @@ from proxy.routes.metering import Meter
 from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
 from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
+from proxy.routes.usage import UsageRoutes
 from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
 from proxy.sources import Sources
@@ -162,7 +164,8 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         )
         warming = Warming(delivery, gate.warm)
         stack.push_async_callback(warming.finish)
-        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, delivery.changed, warming.begin)
+        quotas = SqlQuotas(catalogue)
+        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, delivery.changed, warming.begin, quotas)
 
         _measure(metrics, kept, here, renditions, warming, ties)
         if house.is_shared:
@@ -176,9 +179,11 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         presenter = Presenter(settings.media_public_url)
         allowances = _allowances(settings, ties, metrics)
         meter = Meter(allowances, metrics, settings.media_idle_timeout, settings.media_min_rate)
-        pledged = await stack.enter_async_context(promised(settings, tokens, kept, catalogue, ingest, presenter, meter, house))
+        pledged = await stack.enter_async_context(
+            promised(settings, tokens, kept, catalogue, ingest, quotas, presenter, meter, house)
+        )
         resumable = await stack.enter_async_context(
-            resuming(settings, pledged.grants, catalogue, ingest, ties.bus, presenter, meter, metrics, house)
+            resuming(settings, pledged.grants, catalogue, ingest, quotas, ties.bus, presenter, meter, metrics, house)
         )
         callers = Callers(tokens, allowances, Addresses(settings.media_trusted_proxies))
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
@@ -194,6 +199,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             pledged.routes,
             resumable.tus,
             resumable.chunks,
+            UsageRoutes(quotas, tokens),
             AssetRoutes(assets, tokens, presenter, warming, sets, settings.media_idle_timeout),
             StoreRoutes(
                 kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())

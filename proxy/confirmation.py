@@ -22,6 +22,7 @@ from proxy.keys import Key
 from proxy.ports import Asset, Backend, Catalogue, Listed, ObjectReader, State
 from proxy.presigned import STAGED, staged_key
 from proxy.promises import Promise, PromiseBook, Refusal, Stage
+from proxy.quotas import Quotas, of_promise
 
 REFUSALS: dict[str, type[MediaError]] = {kind.slug: kind for kind in (BadRequest, TooLarge, Unsupported, Corrupt, TooCostly)}
 """What the bytes of an upload can be refused with for good."""
@@ -47,6 +48,7 @@ class Confirmation:
         staged: Backend,
         catalogue: Catalogue,
         ingest: Ingest,
+        quotas: Quotas,
         keep: timedelta,
         clock: Clock = utc_now,
         *,
@@ -57,6 +59,7 @@ class Confirmation:
         self._staged = staged
         self._catalogue = catalogue
         self._ingest = ingest
+        self._quotas = quotas
         self._keep = keep
         self._clock = clock
         self._patrols = patrols
@@ -130,7 +133,9 @@ class Confirmation:
             raise BadRequest(f"{size} bytes came, and {promise.size} were promised")
         if size > promise.max_bytes:
             raise TooLarge(f"a body of this type may have {promise.max_bytes} bytes", max_bytes=promise.max_bytes)
-        incoming = Incoming(reader.chunks, promise.filename, promise.content_type, size)
+        now, room = self._clock(), of_promise(promise.key)
+        await self._quotas.reserve(room, promise.owner, size, now, now + self._keep)  # before it is read, and looked at
+        incoming = Incoming(reader.chunks, promise.filename, promise.content_type, size, (room,))
         promised = Promised(promise.key, format_of(promise), partial(self._promise, promise.key))
         return await self._ingest.store(promise.owner, incoming, promised=promised)
 
@@ -147,6 +152,7 @@ class Confirmation:
 
     async def _drop(self, key: Key) -> None:
         with suppress(MediaError):  # a patrol does it later
+            await self._quotas.release([of_promise(key)])
             await self._staged.delete(staged_key(key))
 
     # -- what nobody confirms ---------------------------------------------------------------------------------------------

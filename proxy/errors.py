@@ -162,6 +162,14 @@ class TooLarge(MediaError):
     title = "The body is too large"
 
 
+class QuotaExceeded(MediaError):
+    """The owner may not have more. Not 507: clients try again what fails with 5xx, and here something must be deleted first."""
+
+    status = 413
+    slug = "quota-exceeded"
+    title = "The quota is used up"
+
+
 class RangeNotSatisfiable(MediaError):
     """No byte of the object lies in the range (RFC 9110 section 15.5.17). *size* is the object's, in bytes."""
 

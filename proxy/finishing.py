@@ -16,15 +16,18 @@ from processors.errors import Corrupt, MediaError
 from proxy import keys, streams
 from proxy.claims import Clock, utc_now
 from proxy.confirmation import REFUSALS
-from proxy.errors import AlreadyUploaded, Locked, NotFound, Unauthorized
+from proxy.errors import AlreadyUploaded, Locked, NotFound, QuotaExceeded, Unauthorized
 from proxy.grants import Grants
 from proxy.ingest import Incoming, Ingest, Promised
 from proxy.ports import Asset, Catalogue, State
+from proxy.quotas import Quotas, of_promise
 from proxy.sessions import Form, Phase, Session, SessionBook, Tails
 from proxy.takeovers import Takeovers
 
 AT_ONCE = 16
-KINDS: dict[str, type[MediaError]] = REFUSALS | {kind.slug: kind for kind in (AlreadyUploaded, NotFound, Unauthorized)}
+KINDS: dict[str, type[MediaError]] = REFUSALS | {
+    kind.slug: kind for kind in (AlreadyUploaded, NotFound, QuotaExceeded, Unauthorized)
+}
 """What an upload can be refused with for good."""
 
 log = structlog.get_logger(__name__)
@@ -41,6 +44,7 @@ class Finishing:
         grants: Grants,
         catalogue: Catalogue,
         ingest: Ingest,
+        quotas: Quotas,
         lifetime: timedelta,
         clock: Clock = utc_now,
     ) -> None:
@@ -50,6 +54,7 @@ class Finishing:
         self._grants = grants
         self._catalogue = catalogue
         self._ingest = ingest
+        self._quotas = quotas
         self._lifetime = lifetime
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[Session]] = {}
@@ -113,7 +118,8 @@ class Finishing:
             format = formats.sniff(head)
             key = session.key or session.promised or keys.mint(session.owner, format.extension)
             session = await self._change(session, phase=Phase.COMMITTING, key=key)
-            incoming = Incoming(body, session.filename, session.claimed_type, session.length)
+            rooms = (room_of(session), *session.parts)
+            incoming = Incoming(body, session.filename, session.claimed_type, session.length, rooms)
             if session.promised is None:
                 return session, await self._ingest.store(session.owner, incoming, promised=Promised(key, format, _allowed))
             grant = await self._grants.of_promise(session.promised)
@@ -152,6 +158,7 @@ class Finishing:
             refusal = {"slug": error.slug, "detail": error.detail, "members": error.members}
             await self._change(session, phase=Phase.FAILED, refusal=refusal)
             await self._tails.remove(id)
+            await self._quotas.release([room_of(session)])
         log.info("upload.refused", id=id, code=error.slug)
 
 
@@ -160,6 +167,11 @@ def refusal_of(session: Session) -> MediaError:
     refusal = session.refusal or {}
     kind = KINDS.get(refusal.get("slug", ""), Corrupt)
     return kind(refusal.get("detail", ""), **refusal.get("members", {}))
+
+
+def room_of(session: Session) -> str:
+    """What the room is called that is taken for an upload: that of the promise, where it began with one."""
+    return session.id if session.promised is None else of_promise(session.promised)
 
 
 async def _allowed() -> None:

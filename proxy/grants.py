@@ -20,6 +20,7 @@ from proxy.ingest import Incoming, Ingest, Promised
 from proxy.keys import Key
 from proxy.ports import Asset, Body
 from proxy.promises import Promise, PromiseBook, Stage, Way
+from proxy.quotas import Quotas, Room, of_promise
 
 KIND = "upload+jwt"
 AUDIENCE = "media-upload"
@@ -128,8 +129,10 @@ class Grants:
         book: PromiseBook,
         claims: Claims,
         ingest: Ingest,
+        quotas: Quotas,
         clock: Clock = utc_now,
     ) -> None:
+        self._quotas = quotas
         self._tokens = tokens
         self._upload_tokens = upload_tokens
         self._book = book
@@ -174,9 +177,12 @@ class Grants:
             return await self._ingest.store(grant.owner, incoming, idempotency_key)
         grant.check(incoming.claimed_type, incoming.length)
         fitted = replace(incoming, body=fitted_body(promise, incoming.body), filename=incoming.filename or promise.filename)
+        room = Room(self._quotas, promise.owner, fitted.length, of_promise(promise.key), promise.expires)
         async with self._claims.alone(promise.key):
             await self.check_again(grant)
             promised = Promised(promise.key, format_of(promise), partial(self.check_again, grant))
-            asset = await self._ingest.store(promise.owner, fitted, promised=promised)
+            async with room.taken(fitted.body) as body:
+                fitted = replace(fitted, body=body, reserved=(room.name,))
+                asset = await self._ingest.store(promise.owner, fitted, promised=promised)
             await self._book.move(promise.key, [Stage.OPEN], Stage.KEPT, self._clock())
         return asset

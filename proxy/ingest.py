@@ -19,18 +19,23 @@ from proxy.errors import Conflict, IdempotencyReused, NotFound, TooLarge
 from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Asset, Backend, Body, Catalogue, ObjectReader, Renderer, State
+from proxy.quotas import Quotas, Room
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A body on its way in, and what its sender says of it. *length* is the declared size in bytes, None if undeclared."""
+    """A body on its way in, and what its sender says of it. *length* is the declared size in bytes, None if undeclared.
+
+    *reserved* are the names of the room that was taken for it already.
+    """
 
     body: Body
     filename: str | None = None
     claimed_type: str | None = None
     length: int | None = None
+    reserved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Ingest:
     """Takes bodies in, one pass from the client to the store.
 
     *appeared* is told of each new object before that is acknowledged, *stored* of it and its type; the latter returns at once.
+    *quotas* bound what an owner may have.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Ingest:
         metrics: Metrics,
         appeared: Callable[[Key], Awaitable[None]],
         stored: Callable[[Key, str], None] = lambda key, content_type: None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._backend = backend
         self._catalogue = catalogue
@@ -68,6 +75,7 @@ class Ingest:
         self._metrics = metrics
         self._appeared = appeared
         self._stored = stored
+        self._quotas = quotas
         self._under_way: set[tuple[str, str]] = set()
 
     @property
@@ -128,19 +136,20 @@ class Ingest:
     async def _store(self, owner: str, incoming: Incoming, idempotency_key: str | None, promised: Promised | None) -> Asset:
         kind = "unknown"
         try:
-            limit = self.max_bytes
-            head, body = await streams.peek(streams.limited(incoming.body, lambda: limit), formats.HEAD_BYTES)
-            format = formats.sniff(head)
-            kind = str(format.kind)
-            if not formats.agree(format, incoming.claimed_type):
-                raise Unsupported(f"the body is {format.mime}, which is not what its Content-Type says")
-            if promised is not None and not formats.is_promised(format, promised.format):
-                raise Unsupported(f"the body is {format.mime}, and {promised.format.mime} was promised")
-            limit = self._limits[format.kind]
-            if (incoming.length or 0) > limit:
-                raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
-            async with self._clean(format, replace(incoming, body=body)) as (clean, is_changed):
-                asset = replace(await self._put(owner, format, clean, idempotency_key, promised), sanitised=is_changed)
+            async with self._with_room(owner, incoming) as roomy:
+                limit = self.max_bytes
+                head, body = await streams.peek(streams.limited(roomy.body, lambda: limit), formats.HEAD_BYTES)
+                format = formats.sniff(head)
+                kind = str(format.kind)
+                if not formats.agree(format, incoming.claimed_type):
+                    raise Unsupported(f"the body is {format.mime}, which is not what its Content-Type says")
+                if promised is not None and not formats.is_promised(format, promised.format):
+                    raise Unsupported(f"the body is {format.mime}, and {promised.format.mime} was promised")
+                limit = self._limits[format.kind]
+                if (incoming.length or 0) > limit:
+                    raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
+                async with self._clean(format, replace(roomy, body=body)) as (clean, is_changed):
+                    asset = replace(await self._put(owner, format, clean, idempotency_key, promised), sanitised=is_changed)
         except MediaError as error:
             self._metrics.upload(kind, error.slug)
             raise
@@ -148,6 +157,16 @@ class Ingest:
         log.info("upload.stored", key=asset.key, size=asset.size, content_type=asset.content_type)
         self._stored(asset.key, asset.content_type)
         return asset
+
+    @asynccontextmanager
+    async def _with_room(self, owner: str, incoming: Incoming) -> AsyncIterator[Incoming]:
+        # It counts for its owner from the first byte, where it was not counted before.
+        if self._quotas is None or not self._quotas.quota.is_set or incoming.reserved:
+            yield incoming
+            return
+        room = Room(self._quotas, owner, incoming.length)
+        async with room.taken(incoming.body) as body:
+            yield replace(incoming, body=body, reserved=(room.name,))
 
     @asynccontextmanager
     async def _clean(self, format: Format, incoming: Incoming) -> AsyncIterator[tuple[Incoming, bool]]:
@@ -177,7 +196,7 @@ class Ingest:
             if promised is not None:
                 await promised.still_allowed()
             recorded.append(asset)
-            await self._catalogue.add(asset)
+            await self._catalogue.add(asset, incoming.reserved)
 
         try:
             meta = await self._backend.put(key, incoming.body, format.mime, admit, size=incoming.length)

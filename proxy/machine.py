@@ -26,6 +26,7 @@ from proxy.house import House, Role, lives
 from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Bus
+from proxy.quotas import Quota
 from proxy.settings import Settings, Truncated
 
 PATROL_S = 5.0
@@ -61,7 +62,9 @@ async def machine(settings: Settings, house: House, bus: Bus, metrics: Metrics) 
         )
         spool = _spool(data / "spool", house)
         marks = _watermarks(settings, data / "watermarks", house)
-        catalogue = await stack.enter_async_context(SqlCatalogue(database(settings)))
+        catalogue = await stack.enter_async_context(
+            SqlCatalogue(database(settings), Quota(settings.media_quota_bytes, settings.media_quota_objects))
+        )
         pool = await stack.enter_async_context(_pool(settings, house, marks, data))
         fleeting = await stack.enter_async_context(_fleeting(settings, house, bus, metrics))
         yield Machine(spool, marks, catalogue, thumbnails, fleeting, pool)

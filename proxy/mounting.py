@@ -22,6 +22,7 @@ from proxy.routes.tus import ROUTE as TUS_UPLOAD
 from proxy.routes.tus import VERSION as TUS_VERSION
 from proxy.routes.tus import TusRoutes
 from proxy.routes.uploads import UploadRoutes
+from proxy.routes.usage import UsageRoutes
 
 PREFLIGHT_AGE_S = 86_400
 ALLOWED_HEADERS = (
@@ -63,6 +64,7 @@ def mount(
     promises: PromiseRoutes,
     tus: TusRoutes,
     chunks: ChunkRoutes,
+    usage: UsageRoutes,
     assets: AssetRoutes,
     store: StoreRoutes,
     health: HealthRoutes,
@@ -98,6 +100,7 @@ def mount(
         ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
         ("assets-query", "/api/assets/query", {"POST": assets.query}),
         ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get, "PATCH": assets.patch}),
+        ("usage", "/api/usage", {"GET": usage.get, "HEAD": usage.get}),
         ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
         ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
         ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),

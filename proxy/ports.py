@@ -263,8 +263,11 @@ class Page:
 class Catalogue(Protocol):
     """The durable records. Every write is committed on return. Raises Unavailable when the database does not answer."""
 
-    async def add(self, asset: Asset) -> None:
-        """Record *asset*; raises Conflict if its key, or its owner's idempotency key, is already taken."""
+    async def add(self, asset: Asset, reserved: Sequence[str] = ()) -> None:
+        """Record *asset*; raises Conflict if its key, or its owner's idempotency key, is already taken, and QuotaExceeded.
+
+        It takes the place of what was *reserved* for it under these names (`quotas.Quotas`).
+        """
         ...
 
     async def get(self, key: Key) -> Asset | None: ...
@@ -274,7 +277,7 @@ class Catalogue(Protocol):
         ...
 
     async def mark(self, key: Key, state: State) -> None:
-        """Move the asset to *state*; nothing happens if there is none. A DELETED asset gives its idempotency key back."""
+        """Move the asset to *state*; nothing happens if there is none. A DELETED one stays so, without its idempotency key."""
         ...
 
     async def remove(self, key: Key) -> None:

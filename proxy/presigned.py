@@ -19,6 +19,7 @@ from proxy.grants import check_declared, fitted_body
 from proxy.keys import Key
 from proxy.ports import Backend, Body, ObjectMeta
 from proxy.promises import Address, Promise, PromiseBook, Stage, UploadSigner, Way
+from proxy.quotas import Quotas, of_promise
 from proxy.tickets import Ticket, Tickets
 
 STAGED = "presigned/"
@@ -63,15 +64,19 @@ class Wish:
 
 
 class Promising:
-    """Makes promises. *max_bytes* tells how large a body of a type may be."""
+    """Makes promises. *max_bytes* tells how large a body of a type may be; what was promised counts until *keep* after its end."""
 
-    def __init__(self, book: PromiseBook, max_bytes: Callable[[str], int], clock: Clock = utc_now) -> None:
+    def __init__(
+        self, book: PromiseBook, max_bytes: Callable[[str], int], quotas: Quotas, keep: timedelta, clock: Clock = utc_now
+    ) -> None:
         self._book = book
         self._max_bytes = max_bytes
+        self._quotas = quotas
+        self._keep = keep
         self._clock = clock
 
     async def make(self, owner: str, wish: Wish, way: Way) -> Promise:
-        """A promise for a new key; raises TooLarge and RateLimited."""
+        """A promise for a new key; raises TooLarge, RateLimited and QuotaExceeded."""
         limit = self._max_bytes(wish.format.mime)
         if wish.size is not None and wish.size > limit:
             raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
@@ -82,6 +87,7 @@ class Promising:
         promise = Promise(
             keys.mint(owner, wish.format.extension), owner, wish.format.mime, wish.size, limit, way, ends, now, wish.filename
         )  # fmt: skip
+        await self._quotas.reserve(of_promise(promise.key), owner, wish.size or 0, now, ends + self._keep)
         await self._book.add(promise)
         return promise
 

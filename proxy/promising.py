@@ -17,6 +17,7 @@ from proxy.grants import Grants, UploadTokens
 from proxy.house import House
 from proxy.ingest import Ingest
 from proxy.presigned import Presigned, Promising
+from proxy.quotas import Quotas
 from proxy.routes.assets import Presenter
 from proxy.routes.metering import Meter
 from proxy.routes.promises import PromiseRoutes
@@ -40,6 +41,7 @@ async def promised(
     kept: Stores,
     catalogue: SqlCatalogue,
     ingest: Ingest,
+    quotas: Quotas,
     presenter: Presenter,
     meter: Meter,
     house: House,
@@ -50,14 +52,14 @@ async def promised(
     claims = Claims(book)
     upload_tokens = UploadTokens([own_secrets.derived(secret, "token") for secret in secrets])
     tickets = Tickets([own_secrets.derived(secret, "address") for secret in secrets])
-    promising = Promising(book, ingest.max_bytes_of)
+    keep = timedelta(seconds=settings.media_upload_keep)
+    promising = Promising(book, ingest.max_bytes_of, quotas, keep)
     presigned = Presigned(
         promising, book, claims, kept.staged, kept.media, tickets, settings.media_incoming_bytes, kept.signer, kept.is_signable
     )
-    keep = timedelta(seconds=settings.media_upload_keep)
-    async with Confirmation(book, claims, kept.staged, catalogue, ingest, keep, patrols=house.keeps) as confirmation:
+    async with Confirmation(book, claims, kept.staged, catalogue, ingest, quotas, keep, patrols=house.keeps) as confirmation:
         yield Promised(
-            Grants(tokens, upload_tokens, book, claims, ingest),
+            Grants(tokens, upload_tokens, book, claims, ingest, quotas),
             PromiseRoutes(
                 presigned,
                 promising,

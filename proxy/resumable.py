@@ -34,10 +34,11 @@ from proxy.errors import (
     TooLarge,
     Unavailable,
 )
-from proxy.finishing import Finishing
+from proxy.finishing import Finishing, room_of
 from proxy.grants import Grant
 from proxy.ingest import Ingest
 from proxy.ports import Body
+from proxy.quotas import STEP_BYTES, Quotas
 from proxy.sessions import Form, Phase, Session, SessionBook, Tails
 from proxy.takeovers import Takeovers, Turn
 
@@ -106,6 +107,7 @@ class Uploads:
         takeovers: Takeovers,
         finishing: Finishing,
         ingest: Ingest,
+        quotas: Quotas,
         *,
         lifetime: timedelta,
         most_bytes: int,
@@ -116,6 +118,7 @@ class Uploads:
         self._takeovers = takeovers
         self._finishing = finishing
         self._ingest = ingest
+        self._quotas = quotas
         self._lifetime = lifetime
         self._most_bytes = most_bytes
         self._clock = clock
@@ -129,7 +132,7 @@ class Uploads:
     # -- from the first byte to the last ----------------------------------------------------------------------------------
 
     async def begin(self, grant: Grant, plan: Plan) -> Session:
-        """A new upload; raises TooLarge, Unsupported, RateLimited, StorageFull, and Conflict for parts that are not whole."""
+        """A new upload; raises TooLarge, Unsupported, RateLimited, StorageFull, QuotaExceeded; Conflict for parts not yet whole."""
         parts = [await self.find(grant, id, Form.PART) for id in plan.parts]
         length = plan.length
         if plan.form is Form.FINAL:
@@ -150,6 +153,7 @@ class Uploads:
             None if grant.promised is None else grant.promised.key,
             length or 0 if plan.form is Form.FINAL else 0,
         )  # fmt: skip
+        await self._take_room(session, 0 if plan.form is Form.FINAL else length or 0)
         if plan.form is not Form.FINAL:
             await self._tails.make(session.id)
         await self._book.add(session)
@@ -160,6 +164,11 @@ class Uploads:
             raise RateLimited(f"{MOST_OPEN} of your uploads have not come to their end", headers={"Retry-After": "60"})
         if await self._book.received(self._tails.home) + size > self._most_bytes:
             raise StorageFull("there is no room for uploads on their way", headers={"Retry-After": "60"})
+
+    async def _take_room(self, session: Session, size: int) -> None:
+        # Parts count as one object together, with the upload that they are put together to.
+        objects = 0 if session.form is Form.PART else 1
+        await self._quotas.reserve(room_of(session), session.owner, size, self._clock(), session.expires, objects)
 
     async def find(self, grant: Grant, id: str, *forms: Form) -> Session:
         """The upload, if it is the caller's and of one of these *forms*; raises NotFound, also for one whose time is over."""
@@ -202,6 +211,8 @@ class Uploads:
                 session = await self.find(grant, id, session.form)
                 self._check(session, offset, size, length)
                 if _receives(session):
+                    if length is not None and session.length is None:
+                        await self._take_room(session, length)
                     session = session if length is None else replace(session, length=length)
                     session = await self._received(session, turn, arriving, checksum)
         # Where nothing is to come any more the answer to the last bytes was lost, and they, or none, were sent again.
@@ -281,6 +292,8 @@ class Uploads:
         after = await self._book.change(session, replace(session, offset=offset, expires=self._clock() + self._lifetime))
         if after is None:
             raise Locked
+        if after.length is None and offset // STEP_BYTES > session.offset // STEP_BYTES:
+            await self._take_room(after, offset)
         return after
 
     async def abort(self, grant: Grant, id: str, *forms: Form) -> None:
@@ -292,6 +305,7 @@ class Uploads:
     async def _dropped(self, id: str) -> None:
         await self._book.remove(id)
         await self._tails.remove(id)
+        await self._quotas.release([id])
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ from proxy.house import House
 from proxy.ingest import Ingest
 from proxy.observe import Metrics
 from proxy.ports import Bus
+from proxy.quotas import Quotas
 from proxy.resumable import Uploads
 from proxy.routes.assets import Presenter
 from proxy.routes.chunks import ChunkRoutes
@@ -41,6 +42,7 @@ async def resuming(
     grants: Grants,
     catalogue: SqlCatalogue,
     ingest: Ingest,
+    quotas: Quotas,
     bus: Bus,
     presenter: Presenter,
     meter: Meter,
@@ -53,10 +55,10 @@ async def resuming(
     async with AsyncExitStack() as stack:
         tails = await stack.enter_async_context(FolderTails(settings.media_data_dir / "uploads"))
         takeovers = Takeovers(tails, bus)
-        finishing = Finishing(book, tails, takeovers, grants, catalogue, ingest, lifetime)
+        finishing = Finishing(book, tails, takeovers, grants, catalogue, ingest, quotas, lifetime)
         stack.push_async_callback(finishing.stop)
         uploads = Uploads(
-            book, tails, takeovers, finishing, ingest, lifetime=lifetime, most_bytes=settings.media_incoming_bytes
+            book, tails, takeovers, finishing, ingest, quotas, lifetime=lifetime, most_bytes=settings.media_incoming_bytes
         )  # fmt: skip
         metrics.gauge("media_uploads_receiving", "Requests that bring bytes of resumable uploads", lambda: uploads.receiving)
         if house.keeps:

@@ -230,6 +230,9 @@ class Settings(BaseModel):
         20 * GIB, description="bytes of all uploads together that wait to be confirmed, and of all that are on their way in pieces"
     )
 
+    media_quota_bytes: Bytes | None = Field(None, description="bytes that one owner may have, unfinished uploads included")
+    media_quota_objects: int | None = Field(None, ge=1, le=1 << 50, description="objects that one owner may have")
+
     media_max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = Field(100_000_000, description="pixels of one frame of a picture")
     media_max_pixels_all_frames: Annotated[int, Field(ge=1, le=1 << 32)] = Field(
         200_000_000, description="pixels of all frames of a picture"

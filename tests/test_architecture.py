@@ -61,9 +61,11 @@ DOORS = {
     "redis": REDIS,
     "sqlalchemy": {
         "proxy.adapters.catalogue",
+        "proxy.adapters.counting",
         "proxy.adapters.ledger",
         "proxy.adapters.postgres",
         "proxy.adapters.promises",
+        "proxy.adapters.quotas",
         "proxy.adapters.schema",
         "proxy.adapters.sessions",
         "proxy.adapters.sqlite",
@@ -119,8 +121,8 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
     values = {
-        *("errors", "generations", "keys", "patience", "peer", "ports", "promises", "rates", "redis_address"),
-        *("sessions", "streams"),
+        *("errors", "generations", "keys", "patience", "peer", "ports", "promises", "quotas", "rates"),
+        *("redis_address", "sessions", "streams"),
     }
     inner = {"proxy", *(f"proxy.{name}" for name in values)}
     allowed = inner | among("proxy.adapters") | among("proxy.migrations")

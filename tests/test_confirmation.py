@@ -14,6 +14,7 @@ from processors.formats import Kind
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.promises import SqlPromises
+from proxy.adapters.quotas import SqlQuotas
 from proxy.claims import LEASE, Claims
 from proxy.confirmation import SETTLED, Confirmation
 from proxy.errors import AlreadyUploaded, Conflict, ExpiredAddress, NotFound, NotUploaded, RateLimited, TooLarge, Unavailable
@@ -69,11 +70,14 @@ class Desk:
         self.fuse = Fuse()
         self.media.fuse = self.staged.fuse = self.fuse
         self.tickets = Tickets([b"secret"])
-        self.promising = Promising(self.book, self.ingest.max_bytes_of, self.clock)
+        self.quotas = SqlQuotas(self.catalogue)
+        self.promising = Promising(self.book, self.ingest.max_bytes_of, self.quotas, KEEP, self.clock)
         self.presigned = Presigned(
             self.promising, self.book, self.claims, self.staged, self.media, self.tickets, 10_000, clock=self.clock
         )
-        self.confirmation = Confirmation(self.book, self.claims, self.staged, self.catalogue, self.ingest, KEEP, self.clock)
+        self.confirmation = Confirmation(
+            self.book, self.claims, self.staged, self.catalogue, self.ingest, self.quotas, KEEP, self.clock
+        )
 
     async def promised(self, size: int | None = None, expires_s: int = 600) -> tuple[Promise, Ticket]:
         wish = Wish.read({"contentType": "application/pdf", "size": size, "expiresIn": expires_s}, 86_400)
@@ -242,7 +246,9 @@ async def test_what_lies_on_this_machine_does_not_wait_for_a_store_that_is_away(
                 yield found
             await away.ping()
 
-    desk.confirmation = Confirmation(desk.book, desk.claims, Both(desk.staged.store), desk.catalogue, desk.ingest, KEEP, desk.clock)
+    desk.confirmation = Confirmation(
+        desk.book, desk.claims, Both(desk.staged.store), desk.catalogue, desk.ingest, desk.quotas, KEEP, desk.clock
+    )
     desk.clock.pass_by(SETTLED.total_seconds() + 5)
     await desk.confirmation.patrol()
     assert await desk.stage(here.key) is Stage.KEPT

@@ -7,6 +7,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -15,10 +16,16 @@ import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.adapters.tables import assets
+from proxy.adapters.counting import counted, standing
+from proxy.adapters.tables import assets, reservations
 from proxy.errors import BadRequest, Conflict, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Page, State
+from proxy.quotas import Quota
+
+COUNTED = frozenset(State) - {State.DELETED}
+"""The states in which an asset counts for its owner."""
+UNBOUNDED = Quota()
 
 
 class Database(Protocol):
@@ -51,10 +58,11 @@ class Database(Protocol):
 
 
 class SqlCatalogue:
-    """Assets in *database*, which is opened and closed with this."""
+    """Assets in *database*, which is opened and closed with this; of each owner no more than *quota*."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, quota: Quota = UNBOUNDED) -> None:
         self._database = database
+        self.quota = quota
         self.insert = database.insert
 
     @property
@@ -78,10 +86,19 @@ class SqlCatalogue:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._database.__aexit__(kind, error, trace)
 
-    async def add(self, asset: Asset) -> None:
-        """Record *asset*; raises Conflict if its key or its owner's idempotency key is taken."""
+    async def add(self, asset: Asset, reserved: Sequence[str] = ()) -> None:
+        """Record *asset*, for which room was *reserved*; raises Conflict if its key or its owner's idempotency key is taken."""
+        # In this order everywhere, the asset before what its owner has: so no two wait for each other.
         async with self.begun() as connection:
             await connection.execute(assets.insert().values(_row(asset)))
+            if asset.state in COUNTED:
+                await counted(connection, self.insert, asset.owner, asset.size, 1)
+                if self.quota.is_set:
+                    now = await standing(connection, asset.owner, asset.created, reserved)
+                    before = replace(now, bytes=now.bytes - asset.size, objects=now.objects - 1)
+                    before.check(self.quota, asset.size, 1)
+            if reserved:
+                await connection.execute(reservations.delete().where(reservations.c.name.in_(reserved)))
 
     async def get(self, key: Key) -> Asset | None:
         """The record of *key* in whatever state."""
@@ -92,17 +109,23 @@ class SqlCatalogue:
         return await self._one(assets.select().where(assets.c.owner == owner, assets.c.idempotency_key == idempotency_key))
 
     async def mark(self, key: Key, state: State) -> None:
-        """Move the asset to *state*; a DELETED one gives its idempotency key back."""
+        """Move the asset to *state*; a DELETED one stays one, gives its idempotency key back, and counts no more."""
         values: dict[str, Any] = {"state": str(state)}
         if state is State.DELETED:
             values["idempotency_key"] = None
+        query = assets.update().where(assets.c.key == key, assets.c.state != str(State.DELETED)).values(values)
         async with self.begun() as connection:
-            await connection.execute(assets.update().where(assets.c.key == key).values(values))
+            row = (await connection.execute(query.returning(assets.c.owner, assets.c.size))).first()
+            if row is not None and state is State.DELETED:
+                await counted(connection, self.insert, row.owner, -row.size, -1)
 
     async def remove(self, key: Key) -> None:
         """Drop the record; idempotent."""
+        query = assets.delete().where(assets.c.key == key).returning(assets.c.owner, assets.c.size, assets.c.state)
         async with self.begun() as connection:
-            await connection.execute(assets.delete().where(assets.c.key == key))
+            row = (await connection.execute(query)).first()
+            if row is not None and State(row.state) in COUNTED:
+                await counted(connection, self.insert, row.owner, -row.size, -1)
 
     async def page(self, owner: str, limit: int, cursor: str | None = None) -> Page:
         """The owner's READY assets, newest first."""

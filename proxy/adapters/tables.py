@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision: a database that has it is opened without importing Alembic (11 MiB)."""
 UNFINISHED = sql.text("state != 'ready'")
 BYTEWISE = sql.Text().with_variant(sql.Text(collation="C"), "postgresql")
@@ -97,4 +97,21 @@ chunks = sql.Table(
     sql.Column("upload", BYTEWISE, primary_key=True),
     sql.Column("number", sql.Integer, primary_key=True),
     sql.Column("sha256", sql.Text, nullable=False),
+)
+usage = sql.Table(
+    "usage",
+    metadata,
+    sql.Column("owner", BYTEWISE, primary_key=True),
+    sql.Column("bytes", sql.BigInteger, nullable=False),
+    sql.Column("objects", sql.BigInteger, nullable=False),
+)
+reservations = sql.Table(
+    "reservations",
+    metadata,
+    sql.Column("name", BYTEWISE, primary_key=True),
+    sql.Column("owner", BYTEWISE, nullable=False),
+    sql.Column("bytes", sql.BigInteger, nullable=False),
+    sql.Column("objects", sql.BigInteger, nullable=False),
+    sql.Column("expires", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Index("ix_reservations_owner", "owner"),
 )

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sql
 
-from proxy.adapters import schema
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.tables import HEAD
 from proxy.errors import StartError
-from tests.kit.databases import Open
+from tests.kit.databases import Open, made_at
 
 
 def tables(connection: sql.Connection) -> dict[str, Any]:
@@ -43,14 +42,6 @@ async def shape(open_database: Open) -> dict[str, Any]:
     """The tables of a database, and opens it as a service does."""
     async with SqlCatalogue(open_database()) as catalogue, catalogue.begun() as connection:
         return await connection.run_sync(tables)
-
-
-async def made_at(open_database: Open, revision: str) -> None:
-    """Bring an empty database to *revision* as an earlier version of the service would have."""
-    async with SqlCatalogue(open_database()) as catalogue, catalogue.begun() as connection:
-        for name in await connection.run_sync(lambda sync: sql.inspect(sync).get_table_names()):
-            await connection.execute(sql.text(f"DROP TABLE {name}"))
-        await connection.run_sync(lambda sync: schema.bring_up(sync, revision))
 
 
 @pytest.mark.parametrize("revision", ["0001", "0004", HEAD])

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sql
 
-from proxy.adapters.catalogue import Database
+from proxy.adapters import schema
+from proxy.adapters.catalogue import Database, SqlCatalogue
 from proxy.adapters.postgres import PostgresDatabase
 from proxy.adapters.sqlite import SqliteDatabase
 
@@ -26,3 +28,13 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         return lambda: SqliteDatabase(tmp_path / "catalogue.sqlite")
     url = request.getfixturevalue("postgres_url")
     return lambda: PostgresDatabase(url, CONNECTIONS, PATIENT_S)
+
+
+async def made_at(open_database: Open, revision: str, *statements: str) -> None:
+    """Bring an empty database to *revision* as an earlier version of the service would have, which then made *statements*."""
+    async with SqlCatalogue(open_database()) as catalogue, catalogue.begun() as connection:
+        for name in await connection.run_sync(lambda sync: sql.inspect(sync).get_table_names()):
+            await connection.execute(sql.text(f"DROP TABLE {name}"))
+        await connection.run_sync(lambda sync: schema.bring_up(sync, revision))
+        for statement in statements:
+            await connection.execute(sql.text(statement))
