@@ -59,6 +59,7 @@ from proxy.turns import Turns
 from proxy.variants import Variants
 from proxy.warming import Warming
 from proxy.watermarks import Watermarks
+from proxy.withheld import Withheld
 
 NAME = "sav3-media-proxy"
 ERRANDS_DEADLINE_S = 10.0
@@ -125,7 +126,8 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         renderer = PoolRenderer(pool, here.spool)
         sources = Sources(kept.media, _max_bytes(settings))
         commons = Commons(ties.cache, ties.bus, settings.media_shared_bytes)
-        metas = Metas(kept.media, commons)
+        withheld = await stack.enter_async_context(Withheld(catalogue))
+        metas = Metas(kept.media, commons, withheld)
         renditions = Renditions(
             kept.media,
             metas,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -63,10 +63,10 @@ class Assets:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def get(self, key: Key) -> Asset:
-        """The record of *key*; raises NotFound."""
+    async def get(self, key: Key, shown: Collection[State] = (State.READY,)) -> Asset:
+        """The record of *key*, if it is in one of the states *shown*; raises NotFound."""
         asset = await self._catalogue.get(key)
-        if asset is None or asset.state is not State.READY:
+        if asset is None or asset.state not in shown:
             raise NotFound("no asset has this key")
         return asset
 

@@ -119,8 +119,8 @@ class Ingest:
         asset = await self._catalogue.get(key)
         if asset is None or asset.state is State.READY:
             return asset
-        if asset.state is State.DELETED:
-            raise Conflict("the object that was promised has been removed")
+        if asset.state in {State.DELETED, State.QUARANTINED}:
+            raise Conflict("the object that was promised has been taken away")
         try:
             is_whole = (await self._backend.head(key)).etag == asset.etag
         except NotFound:
@@ -219,6 +219,8 @@ class Ingest:
             log.warning("upload.not_undone", key=asset.key, reason=error.slug)
 
     async def _again(self, earlier: Asset, incoming: Incoming) -> Asset:
+        if earlier.state is State.QUARANTINED:
+            raise Conflict("the object of this Idempotency-Key has been taken away")
         if earlier.state is not State.READY:
             raise Conflict("an upload with this Idempotency-Key is under way", headers={"Retry-After": "2"})
         digest = streams.Digest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from proxy.cache import FreshCache
 from proxy.commons import Absent, Commons
 from proxy.errors import NotFound
@@ -16,28 +18,32 @@ ENTRIES = 20_000
 
 
 class Metas:
-    """The metas of *backend*, in memory, then as other processes have told them, then as the store has them."""
+    """The metas of *backend*, in memory, then as other processes have told them, then as the store has them.
 
-    def __init__(self, backend: Backend, commons: Commons) -> None:
+    Those of *withheld* keys are told to nobody, as if there were none.
+    """
+
+    def __init__(self, backend: Backend, commons: Commons, withheld: Container[Key] = ()) -> None:
         self._backend = backend
         self._commons = commons
+        self._withheld = withheld
         self._known: FreshCache[Key, ObjectMeta | Absent] = FreshCache(ENTRIES, self._ttl_s)
 
     async def get(self, key: Key) -> ObjectMeta:
         """The meta of *key*; raises NotFound, which is remembered for a moment, too."""
         meta = self._known.get(key) or await self._known.load(key, lambda: self._found_out(key))
-        if isinstance(meta, Absent):
+        if isinstance(meta, Absent) or key in self._withheld:
             raise NotFound("no object has this key")
         return meta
 
     def fresh(self, key: Key) -> ObjectMeta | None:
         """The same, if it is known without asking."""
         meta = self._known.get(key)
-        return meta if isinstance(meta, ObjectMeta) else None
+        return meta if isinstance(meta, ObjectMeta) and key not in self._withheld else None
 
     def is_absent(self, key: Key) -> bool:
-        """Whether it is known, without asking, that no store has *key*."""
-        return isinstance(self._known.get(key), Absent)
+        """Whether it is known, without asking, that no store has *key*, or that nobody may have it."""
+        return key in self._withheld or isinstance(self._known.get(key), Absent)
 
     def drop(self, key: Key) -> None:
         """Forget what is known of *key*: it has changed."""

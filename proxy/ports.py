@@ -219,10 +219,12 @@ class Ledger(Protocol):
 
 
 class State(StrEnum):
-    """Where an asset is in its life. Only READY ones are shown; the others are work to finish or undo at the next start."""
+    """Where an asset is in its life. Only READY ones are shown. PENDING and DELETED ones are work to finish or undo; a QUARANTINED
+    one stays, counts for its owner, and nobody gets its bytes: it is for admins to look at, to mark READY again, or to remove."""
 
     PENDING = "pending"
     READY = "ready"
+    QUARANTINED = "quarantined"
     DELETED = "deleted"
 
 
@@ -301,7 +303,11 @@ class Catalogue(Protocol):
         ...
 
     async def unfinished(self) -> list[Asset]:
-        """Every asset that is not READY: what the last process left in the middle."""
+        """Every PENDING and DELETED asset: what a process left in the middle."""
+        ...
+
+    async def quarantined(self, limit: int, after: Key | None = None) -> list[Key]:
+        """Up to *limit* keys of QUARANTINED assets, in order, beyond *after*."""
         ...
 
     async def ping(self) -> None: ...

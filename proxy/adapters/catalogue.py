@@ -26,6 +26,8 @@ from proxy.quotas import Quota
 COUNTED = frozenset(State) - {State.DELETED}
 """The states in which an asset counts for its owner."""
 UNBOUNDED = Quota()
+HIDDEN = assets.c.state != sql.literal_column("'ready'")
+"""As the index of the few that are not shown has it: SQLite uses that only where the same words are in the query."""
 
 
 class Database(Protocol):
@@ -158,9 +160,16 @@ class SqlCatalogue:
             await connection.execute(query.values(focal=point))
 
     async def unfinished(self) -> list[Asset]:
-        """Every asset that is not READY."""
+        """Every asset that is PENDING or DELETED."""
+        query = assets.select().where(HIDDEN, assets.c.state != str(State.QUARANTINED))
         async with self.begun() as connection:
-            return [_asset(row) for row in await connection.execute(assets.select().where(assets.c.state != str(State.READY)))]
+            return [_asset(row) for row in await connection.execute(query)]
+
+    async def quarantined(self, limit: int, after: Key | None = None) -> list[Key]:
+        """Keys of QUARANTINED assets, in order, beyond *after*."""
+        query = sql.select(assets.c.key).where(HIDDEN, assets.c.state == str(State.QUARANTINED), assets.c.key > (after or ""))
+        async with self.begun() as connection:
+            return [Key(key) for key in (await connection.execute(query.order_by(assets.c.key).limit(limit))).scalars()]
 
     async def place(self, key: Key, store: str) -> None:
         """Record that *store* is the one that has the object now; nothing happens if there is no record."""

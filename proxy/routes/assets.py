@@ -14,13 +14,15 @@ from proxy.conditions import ETag, Version, Wanted, version_name
 from proxy.descriptions import point_of
 from proxy.errors import BadRequest, NotFound
 from proxy.keys import Key
-from proxy.ports import Asset
+from proxy.ports import Asset, State
 from proxy.routes.bodies import json_body
 from proxy.sourcesets import SourceSets, Wish
 from proxy.warming import Warming
 
 PREFIX = "/api/assets/"
 PAGE = 50
+SHOWN = frozenset({State.READY})
+SHOWN_TO_ADMINS = SHOWN | {State.QUARANTINED}
 MAX_PAGE = 200
 
 
@@ -59,6 +61,7 @@ class Presenter:
             "blurhash": details.get("blurhash"),
             "focal": point_of(asset.focal),
             **({"sanitised": True} if asset.sanitised else {}),
+            **({"state": str(asset.state)} if asset.state is not State.READY else {}),
             "createdAt": asset.created.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         }
 
@@ -90,9 +93,11 @@ class AssetRoutes:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The record of one asset, and how far the renditions are that are made of every upload."""
         key = _key(request)
-        require(self._tokens.bearer(request.headers.getall("Authorization", [])), Action.READ, key)
-        asset = await self._assets.get(key)
-        made = await self._warming.progress(key, asset.content_type)
+        principal = self._tokens.bearer(request.headers.getall("Authorization", []))
+        require(principal, Action.READ, key)
+        is_admin = principal is not None and principal.is_admin
+        asset = await self._assets.get(key, SHOWN_TO_ADMINS if is_admin else SHOWN)
+        made = await self._warming.progress(key, asset.content_type) if asset.state is State.READY else {}
         return private_json(self._presenter.document(asset) | ({"presets": made} if made else {}))
 
     async def patch(self, request: web.Request) -> web.StreamResponse:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sql
 
 from proxy import keys
 from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.sqlite import SqliteDatabase
 from proxy.errors import BadRequest, Conflict, NotFound
 from proxy.ports import Asset, Catalogue, State
 from tests.kit.databases import Open
@@ -132,12 +138,45 @@ async def test_a_focal_point_is_of_ready_ones_only(catalogue: Catalogue) -> None
     assert [one.focal for one in found if one is not None] == ["0.5x0.5", None]
 
 
-async def test_what_is_not_ready_is_unfinished(catalogue: Catalogue) -> None:
+async def test_what_is_pending_or_deleted_is_unfinished(catalogue: Catalogue) -> None:
     for state in State:
         await catalogue.add(asset(str(state), state=state))
-    assert {one.state for one in await catalogue.unfinished()} == set(State) - {State.READY}
+    assert {one.state for one in await catalogue.unfinished()} == {State.PENDING, State.DELETED}
     await catalogue.mark(asset("pending").key, State.READY)
     assert State.PENDING not in {one.state for one in await catalogue.unfinished()}
+
+
+async def test_what_is_quarantined_comes_in_pages_by_key(catalogue: Catalogue) -> None:
+    for number in range(7):
+        await catalogue.add(asset(f"q{number}", state=State.QUARANTINED))
+        await catalogue.add(asset(f"r{number}"))
+    await catalogue.mark(asset("r3").key, State.QUARANTINED)
+    await catalogue.mark(asset("q2").key, State.READY)
+    pages, after = [], None
+    while page := await catalogue.quarantined(3, after):
+        pages.append(page)
+        after = page[-1]
+    assert [key for page in pages for key in page] == [asset(name).key for name in ("q0", "q1", "q3", "q4", "q5", "q6", "r3")]
+    assert [len(page) for page in pages] == [3, 3, 1]
+
+
+async def test_the_few_that_are_not_shown_are_found_by_their_index(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.sqlite"
+    async with SqlCatalogue(SqliteDatabase(path)) as catalogue:
+        asked: list[tuple[str, Any]] = []
+        async with catalogue.begun() as connection:
+            engine = connection.engine.sync_engine
+        sql.event.listen(engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        await catalogue.unfinished()
+        await catalogue.quarantined(10)
+        with closing(sqlite3.connect(path)) as database:
+            plans = [
+                " ".join(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {text}", values))
+                for text, values in asked
+                if text.startswith("SELECT")
+            ]
+    assert len(plans) == 2
+    assert all("ix_assets_unfinished" in plan for plan in plans), plans
 
 
 async def test_the_store_that_has_it_can_change(catalogue: Catalogue) -> None:

@@ -1,0 +1,65 @@
+"""Which objects nobody gets: the quarantined ones, known in memory, so that no read asks the catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from processors.errors import MediaError
+from proxy.keys import Key
+from proxy.ports import Catalogue
+
+LOOK_S = 2.0
+PAGE = 1_000
+MOST = 100_000
+"""About 15 MiB."""
+
+log = structlog.get_logger(__name__)
+
+
+class Withheld:
+    """The keys of QUARANTINED assets. Entered, it learns them, and looks again every two seconds.
+
+    While the catalogue does not answer, those that were known stay withheld.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._keys: frozenset[Key] = frozenset()
+        self._task: asyncio.Task[None] | None = None
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    async def __aenter__(self) -> Self:
+        await self._look()
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        found: set[Key] = set()
+        after: Key | None = None
+        try:
+            while page := await self._catalogue.quarantined(PAGE, after):
+                found.update(page)
+                after = page[-1]
+                if len(found) >= MOST:
+                    log.error("withheld.too_many", most=MOST)
+                    break
+        except MediaError:
+            found |= self._keys
+        if found != self._keys:
+            self._keys = frozenset(found)
