@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
+from botocore.exceptions import ClientError
 
 from processors.errors import MediaError
 from proxy.adapters.outgoing import Deadlines, Outgoing, send
-from proxy.adapters.s3_errors import Profile, translated
+from proxy.adapters.s3_errors import Profile, code_of, translated
 from proxy.adapters.s3_parts import SINGLE_MAX_BYTES, Part, Parts
 from proxy.adapters.s3_reading import GENERATION, Answer, entity_tag, meta_of
 from proxy.adapters.staging import BLOCK_BYTES, Intake, Staging
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 IN_FLIGHT = 2
 MAX_LEFT = 1_000
+ABORTS = 3
+GONE = frozenset({"NoSuchUpload", "NoSuchKey", "404"})
 
 log = structlog.get_logger(__name__)
 
@@ -142,9 +145,15 @@ class Uploads:
 
     async def abort(self, key: Key, upload: str) -> None:
         """Give up an upload in parts, so that the store drops them; one that cannot be given up now waits for `abort_left`."""
+        # AWS says of AbortMultipartUpload that a part which is under way may outlive it: so it is looked for, and given up again.
         try:
-            await self.call("abort_multipart_upload", key, self.deadlines.answer, UploadId=upload)
+            for _ in range(ABORTS):
+                await self.call("abort_multipart_upload", key, self.deadlines.answer, UploadId=upload)
+                await self.call("list_parts", key, self.deadlines.answer, UploadId=upload, MaxParts=1)
+            raise Unavailable("a part that is under way keeps it alive")
         except MediaError as error:
+            if isinstance(error.__cause__, ClientError) and code_of(error.__cause__) in GONE:
+                return
             log.warning("store.upload_left", store=self.store, key=key, reason=error.slug)
             if len(self._left) < MAX_LEFT:
                 self._left[upload] = key
