@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -147,6 +148,60 @@ def examine() -> None:
         typer.secho(line, fg=colours.get(state))  # which leaves colours out where nobody sees them
     print(doctor.verdict(findings))
     raise SystemExit(1 if doctor.is_broken(findings) else 0)
+
+
+@cli.command()
+def sweep(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, only say what is found.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, the last with the sums.")] = False,
+    older_than: Annotated[
+        int, typer.Option(min=600, help="Seconds for which everything is left alone: somebody may be at work on it.")
+    ] = 3600,
+) -> None:
+    """Bring records and stores together again; exit status 1 if something is left that a person must look at."""
+    import asyncio
+    import json
+    from collections import Counter
+    from datetime import timedelta
+
+    from processors.errors import MediaError
+    from proxy import maintenance
+    from proxy.errors import StartError
+    from proxy.observe import configure_logs
+    from proxy.sweep import Suspicious, What
+
+    settings = _settings({})
+    configure_logs("error")
+    tokens, _ = _tokens(settings)
+    counts: Counter[str] = Counter()
+    left = 0
+
+    async def run() -> None:
+        nonlocal left
+        async with aclosing(maintenance.swept(settings, tokens, timedelta(seconds=older_than), is_dry=dry_run)) as all_found:
+            async for found in all_found:
+                counts[found.what] += 1
+                left += not (dry_run or found.is_mended)
+                row = {"what": found.what, "name": found.name, "mended": found.is_mended}
+                print(json.dumps(row) if as_json else f"{found.what:12} {'mended' if found.is_mended else 'left':7} {found.name}")
+
+    problem = None
+    try:
+        asyncio.run(run())
+    except StartError as error:
+        _fail(f"{error}.")
+    except Suspicious:
+        problem = "More than half of the records have no object: are these the right stores? No more records are removed"
+    except MediaError as error:
+        problem = f"The sweep has not come to its end: {error.detail}"
+    sums = {str(what): counts[what] for what in What}
+    if as_json:
+        print(json.dumps({"sums": sums, "problem": problem}))
+    else:
+        print(", ".join(f"{count} {what}" for what, count in sums.items() if count) or "Everything is in order", end=".\n")
+        if problem is not None:
+            print(f"media-proxy: {problem}.", file=sys.stderr)
+    raise SystemExit(1 if problem or left else 0)
 
 
 def main() -> None:

@@ -310,6 +310,14 @@ class Catalogue(Protocol):
         """Up to *limit* keys of QUARANTINED assets, in order, beyond *after*."""
         ...
 
+    async def kept(self, limit: int, after: Key | None = None) -> list[Asset]:
+        """Up to *limit* READY and QUARANTINED assets of all owners, by key, beyond *after*."""
+        ...
+
+    async def recorded(self, keys: Sequence[Key]) -> set[Key]:
+        """Those of *keys*, some hundreds at most, that have a record in whatever state."""
+        ...
+
     async def ping(self) -> None: ...
 
 

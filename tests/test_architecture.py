@@ -25,6 +25,7 @@ COMPOSERS = {
     "proxy.cli",
     "proxy.keeper",
     "proxy.machine",
+    "proxy.maintenance",
     "proxy.mounting",
     "proxy.processes",
     "proxy.promising",

@@ -171,6 +171,20 @@ class SqlCatalogue:
         async with self.begun() as connection:
             return [Key(key) for key in (await connection.execute(query.order_by(assets.c.key).limit(limit))).scalars()]
 
+    async def kept(self, limit: int, after: Key | None = None) -> list[Asset]:
+        """READY and QUARANTINED ones, by key, beyond *after*."""
+        shown = assets.c.state.in_([str(State.READY), str(State.QUARANTINED)])
+        query = assets.select().where(shown, assets.c.key > (after or "")).order_by(assets.c.key).limit(limit)
+        async with self.begun() as connection:
+            return [_asset(row) for row in await connection.execute(query)]
+
+    async def recorded(self, keys: Sequence[Key]) -> set[Key]:
+        """Those of *keys* that have a record."""
+        async with self.begun() as connection:
+            return {
+                Key(key) for key in (await connection.execute(sql.select(assets.c.key).where(assets.c.key.in_(keys)))).scalars()
+            }
+
     async def place(self, key: Key, store: str) -> None:
         """Record that *store* is the one that has the object now; nothing happens if there is no record."""
         async with self.begun() as connection:

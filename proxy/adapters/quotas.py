@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sql
 
-from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.catalogue import COUNTED, SqlCatalogue
 from proxy.adapters.counting import counted, stamp, standing
-from proxy.adapters.tables import reservations, uploads
+from proxy.adapters.tables import assets, reservations, uploads, usage
 from proxy.quotas import Quota, Usage
+
+PAGE = 200
 
 
 class SqlQuotas:
@@ -47,9 +49,47 @@ class SqlQuotas:
             async with self._catalogue.begun() as connection:
                 await connection.execute(reservations.delete().where(reservations.c.name.in_(names)))
 
+    async def miscounted(self, *, mend: bool) -> AsyncIterator[str]:
+        """The owners whose usage is not the sum of their records, which is then right if *mend*."""
+        after = ""
+        while owners := await self._owners(after):
+            after = owners[-1]
+            for owner in await self._wrong(owners):
+                if mend:
+                    await self._recount(owner)
+                yield owner
+
+    async def _owners(self, after: str) -> list[str]:
+        found: set[str] = set()
+        async with self._catalogue.begun() as connection:
+            for column in (usage.c.owner, assets.c.owner):
+                query = sql.select(column).where(column > after).distinct().order_by(column).limit(PAGE)
+                found.update((await connection.execute(query)).scalars())
+        return sorted(found)[:PAGE]
+
+    async def _wrong(self, owners: Sequence[str]) -> list[str]:
+        counted_now = sql.select(usage.c.owner, usage.c.bytes, usage.c.objects).where(usage.c.owner.in_(owners))
+        async with self._catalogue.begun() as connection:
+            told = {row.owner: (row.bytes, row.objects) for row in await connection.execute(counted_now)}
+            true = {row.owner: (int(row.bytes), row.objects) for row in await connection.execute(_sums(owners))}
+        return [owner for owner in owners if told.get(owner, (0, 0)) != true.get(owner, (0, 0))]
+
+    async def _recount(self, owner: str) -> None:
+        async with self._catalogue.begun() as connection:
+            await counted(connection, self._catalogue.insert, owner, 0, 0)  # nobody else counts for this owner now
+            row = (await connection.execute(_sums([owner]))).first()
+            size, objects = (0, 0) if row is None else (int(row.bytes), row.objects)
+            await connection.execute(usage.update().where(usage.c.owner == owner).values(bytes=size, objects=objects))
+
     async def sweep(self, now: datetime) -> int:
         """Forget what was set aside and has ended; how many those were."""
         lives = sql.select(uploads.c.id).where(uploads.c.expires > stamp(now))
         ended = sql.and_(reservations.c.expires <= stamp(now), reservations.c.name.not_in(lives))
         async with self._catalogue.begun() as connection:
             return (await connection.execute(reservations.delete().where(ended))).rowcount
+
+
+def _sums(owners: Sequence[str]) -> sql.Select[Any]:
+    sums = sql.select(assets.c.owner, sql.func.sum(assets.c.size).label("bytes"), sql.func.count().label("objects"))
+    counts = assets.c.state.in_([str(state) for state in COUNTED])
+    return sums.where(assets.c.owner.in_(owners), counts).group_by(assets.c.owner)
