@@ -117,7 +117,7 @@ class PostgresDatabase:
                 yield connection
         except DBAPIError as error:
             if _is_unkept(error.orig.__cause__ if error.orig else None):
-                raise BadRequest("a text in the request cannot be kept") from error
+                raise BadRequest("a value in the request cannot be kept") from error
             raise
 
     @asynccontextmanager

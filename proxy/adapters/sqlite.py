@@ -24,7 +24,8 @@ CONNECTIONS = 4
 
 
 class SqliteDatabase:
-    """The file *path*: write-ahead log, and a commit is on the disk when it returns (synchronous=FULL)."""
+    """The file *path*: write-ahead log, and a commit is on the disk when it returns (synchronous=FULL). Nothing takes longer than
+    *deadline_s*."""
 
     is_shared = False
     """whether other machines may work on it"""
@@ -32,14 +33,15 @@ class SqliteDatabase:
     is_away = False
     insert = staticmethod(insert)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, deadline_s: float = DEADLINE_S) -> None:
         self._path = path
+        self._deadline_s = deadline_s
         self._engine: AsyncEngine | None = None
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._prepare)
         self._engine = create_async_engine(
-            f"sqlite+aiosqlite:///{self._path}", pool_size=CONNECTIONS, max_overflow=0, pool_timeout=DEADLINE_S
+            f"sqlite+aiosqlite:///{self._path}", pool_size=CONNECTIONS, max_overflow=0, pool_timeout=self._deadline_s
         )
         sql.event.listen(self._engine.sync_engine, "connect", _configure)
         return self
@@ -52,7 +54,7 @@ class SqliteDatabase:
     async def begun(self) -> AsyncIterator[AsyncConnection]:
         """A transaction under one deadline, committed at its end."""
         assert self._engine is not None
-        async with asyncio.timeout(DEADLINE_S), self._engine.begin() as connection:
+        async with asyncio.timeout(self._deadline_s), self._engine.begin() as connection:
             yield connection
 
     async def alone(self, connection: AsyncConnection, what: str) -> None:
