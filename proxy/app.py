@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -19,6 +20,7 @@ from proxy import own_secrets, stores
 from proxy.access import Gate, presets, signer
 from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.events import SqlEvents
 from proxy.adapters.quotas import SqlQuotas
 from proxy.adapters.renderer import PoolRenderer
 from proxy.allowances import Allowances
@@ -28,6 +30,8 @@ from proxy.clients import Addresses
 from proxy.commons import Commons
 from proxy.delivery import Delivery
 from proxy.descriptions import Descriptions
+from proxy.dispatch import Dispatch
+from proxy.feed import Feed
 from proxy.hot import HotAnswers
 from proxy.house import House, Role
 from proxy.ingest import Ingest
@@ -43,6 +47,7 @@ from proxy.renditions import Renditions
 from proxy.resuming import resuming
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.callers import Callers
+from proxy.routes.events import EventRoutes
 from proxy.routes.media import Departure, MediaRoutes
 from proxy.routes.metering import Meter
 from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
@@ -116,7 +121,8 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
     data = settings.media_data_dir
     async with AsyncExitStack() as stack:
         ties = await stack.enter_async_context(tied(settings, house, metrics))
-        here = await stack.enter_async_context(machine(settings, house, ties.house, metrics))
+        feed = Feed(ties.bus)
+        here = await stack.enter_async_context(machine(settings, house, ties.house, metrics, feed.happened))
         kept = await stack.enter_async_context(
             stores.opened(
                 settings, here.thumbnails, here.catalogue, partial(service_token, tokens), metrics, here.spool, house, ties.house
@@ -178,6 +184,10 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
                 *(store for store in (here.fleeting, kept.incoming, *kept.each) if isinstance(store, Clearing)),
             ]
             stack.push_async_callback(_ended, asyncio.create_task(patrol(folders, data / "spool")))
+        events = SqlEvents(catalogue)
+        metrics.gauge("media_event_listeners", "Connections that listen for events", lambda: feed.listeners)
+        if house.keeps:
+            await stack.enter_async_context(_dispatching(settings, events, feed, metrics))
         presenter = Presenter(settings.media_public_url)
         allowances = _allowances(settings, ties, metrics)
         meter = Meter(allowances, metrics, settings.media_idle_timeout, settings.media_min_rate)
@@ -185,7 +195,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             promised(settings, tokens, kept, catalogue, ingest, quotas, presenter, meter, house)
         )
         resumable = await stack.enter_async_context(
-            resuming(settings, pledged.grants, catalogue, ingest, quotas, ties.bus, presenter, meter, metrics, house)
+            resuming(settings, pledged.grants, catalogue, ingest, quotas, ties.bus, presenter, meter, metrics, feed.passes, house)
         )
         callers = Callers(tokens, allowances, Addresses(settings.media_trusted_proxies))
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
@@ -206,6 +216,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             StoreRoutes(
                 kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())
             ),
+            EventRoutes(events, feed, tokens),
             health,
             PageRoutes(),
         )
@@ -214,11 +225,30 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             metrics,
             hot,
             callers.judged,
+            feed.end,
             head_timeout_s=settings.media_header_timeout,
             keepalive_s=settings.media_keepalive,
             drain_s=settings.media_drain,
         )
         yield Service(runner, health, known_presets, hot)
+
+
+@asynccontextmanager
+async def _dispatching(settings: Settings, events: SqlEvents, feed: Feed, metrics: Metrics) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        post = None
+        if settings.media_webhook_url is not None:
+            # Imported where there is a back end: the client side of HTTP takes memory.
+            from proxy.adapters.webhook import Webhook  # noqa: PLC0415
+
+            post = await stack.enter_async_context(
+                Webhook(settings.media_webhook_url, settings.webhook_secrets, may_be_private=settings.media_webhook_allow_private)
+            )
+        keep = timedelta(seconds=settings.media_events_keep)
+        dispatch = Dispatch(events, post, settings.media_webhook_pauses, keep, metrics)
+        feed.noticed = dispatch.wake
+        stack.push_async_callback(_ended, asyncio.create_task(dispatch.run_for_ever()))
+        yield
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

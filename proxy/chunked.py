@@ -101,7 +101,9 @@ class Chunked:
                 await self._tails.flush(id)
                 if not await self._book.add_chunk(id, Chunk(number, digest), wanted, self._clock() + self._lifetime):
                     raise NotFound("there is no such upload")
-        return await self.progress(grant, id)
+        progress = await self.progress(grant, id)
+        await self._uploads.tell(progress.session, progress.session.offset)
+        return progress
 
     async def _taken(self, session: Session, number: int, body: Body, wanted: int, *, keeps: bool) -> str:
         digest, seen = hashlib.sha256(), 0

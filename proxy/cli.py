@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from proxy.adapters.events import SqlEvents
     from proxy.auth import Tokens
     from proxy.settings import Settings
 
@@ -22,6 +25,10 @@ DAY_S = 86_400
 cli = typer.Typer(
     name="media-proxy", help="A streaming media proxy.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
+
+
+events = typer.Typer(name="events", help="What the back end is told of: MEDIA_WEBHOOK_URL.", no_args_is_help=True)
+cli.add_typer(events)
 
 
 @cli.callback()
@@ -204,6 +211,50 @@ def sweep(
     raise SystemExit(1 if problem or left else 0)
 
 
+@events.command()
+def secret() -> None:
+    """Print a new secret for MEDIA_WEBHOOK_SECRET."""
+    import base64
+    import secrets
+
+    print(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")
+
+
+@events.command()
+def dead(limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 100) -> None:
+    """List the events that the back end never took, the oldest first."""
+
+    async def listed(book: SqlEvents) -> None:
+        for event in await book.dead(limit):
+            print(event.id, event.created.isoformat(timespec="seconds"), event.kind, event.key, f"({event.reason})")
+        left = await book.backlog()
+        print(f"{left[Delivery.DEAD]} dead, {left[Delivery.PENDING]} on their way", file=sys.stderr)
+
+    from proxy.events import Delivery
+
+    _with_events(listed)
+
+
+@events.command()
+def replay(
+    ids: Annotated[list[str] | None, typer.Argument(help="Which; without any, --all.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
+) -> None:
+    """Tell the back end again of events that it never took."""
+    if bool(ids) == everything:
+        _fail("Say which events to replay by their ids (`media-proxy events dead` lists them), or --all.")
+
+    async def replayed(book: SqlEvents) -> None:
+        from datetime import UTC, datetime
+
+        count = await book.replay(None if everything else ids, datetime.now(UTC))
+        print(f"{count} on their way again", file=sys.stderr)
+        if ids and count < len(ids):
+            _fail(f"{len(ids) - count} of these are not dead events: `media-proxy events dead` lists those.")
+
+    _with_events(replayed)
+
+
 def main() -> None:
     """The entry point of the console script."""
     cli()
@@ -226,6 +277,31 @@ def _tokens(settings: Settings) -> tuple[Tokens, bool]:
         return token_maker(settings)
     except BadSettings as error:
         _fail(str(error))
+
+
+def _with_events(work: Callable[[SqlEvents], Awaitable[None]]) -> None:
+    import asyncio
+
+    from processors.errors import MediaError
+    from proxy.adapters.catalogue import SqlCatalogue
+    from proxy.adapters.events import SqlEvents
+    from proxy.errors import StartError
+    from proxy.machine import database
+    from proxy.observe import configure_logs
+
+    settings = _settings({})
+    configure_logs("error")
+    if settings.database_url is None and not (settings.media_data_dir / "catalogue.sqlite").exists():
+        _fail(f"There is no catalogue in {settings.media_data_dir}: set MEDIA_DATA_DIR, or DATABASE_URL, as the service has it.")
+
+    async def run() -> None:
+        async with SqlCatalogue(database(settings)) as catalogue:
+            await work(SqlEvents(catalogue))
+
+    try:
+        asyncio.run(run())
+    except (StartError, MediaError) as error:
+        _fail(f"{error}.")
 
 
 def _check_libvips() -> None:

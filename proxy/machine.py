@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from processors.values import Limits, Watermark
 from proxy import watermarks
 from proxy.adapters.bounded import BoundedBackend, UsedBackend
 from proxy.adapters.catalogue import Database, SqlCatalogue
+from proxy.adapters.events import Notes
 from proxy.adapters.local import LocalBackend
 from proxy.errors import StartError
 from proxy.house import House, Role, lives
@@ -52,8 +53,13 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(settings: Settings, house: House, bus: Bus, metrics: Metrics) -> AsyncIterator[Machine]:
-    """Open it for the part that *house* gives this process; raises StartError. *bus* leads to the machine's other processes."""
+async def machine(
+    settings: Settings, house: House, bus: Bus, metrics: Metrics, told: Callable[[str, int], Awaitable[None]]
+) -> AsyncIterator[Machine]:
+    """Open it for the part that *house* gives this process; raises StartError. *bus* leads to the machine's other processes.
+
+    *told* hears of what happens to assets.
+    """
     data = settings.media_data_dir
     async with AsyncExitStack() as stack:
         # First of all, since it holds the lock that lets one service alone work in the data folder.
@@ -62,12 +68,16 @@ async def machine(settings: Settings, house: House, bus: Bus, metrics: Metrics) 
         )
         spool = _spool(data / "spool", house)
         marks = _watermarks(settings, data / "watermarks", house)
-        catalogue = await stack.enter_async_context(
-            SqlCatalogue(database(settings), Quota(settings.media_quota_bytes, settings.media_quota_objects))
-        )
+        quota = Quota(settings.media_quota_bytes, settings.media_quota_objects)
+        catalogue = await stack.enter_async_context(SqlCatalogue(database(settings), quota, notes(settings), told))
         pool = await stack.enter_async_context(_pool(settings, house, marks, data))
         fleeting = await stack.enter_async_context(_fleeting(settings, house, bus, metrics))
         yield Machine(spool, marks, catalogue, thumbnails, fleeting, pool)
+
+
+def notes(settings: Settings) -> Notes:
+    """How events are written down."""
+    return Notes(settings.media_public_url, sends=settings.media_webhook_url is not None)
 
 
 def database(settings: Settings) -> Database:

@@ -13,6 +13,7 @@ from proxy.responses import SERVER
 from proxy.routes.assets import AssetRoutes
 from proxy.routes.chunks import ROUTE as UPLOAD_CHUNK
 from proxy.routes.chunks import ChunkRoutes
+from proxy.routes.events import EventRoutes
 from proxy.routes.media import MediaRoutes
 from proxy.routes.ops import HealthRoutes, PageRoutes
 from proxy.routes.promises import ROUTE as PRESIGNED
@@ -29,7 +30,7 @@ ALLOWED_HEADERS = (
     *("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Requested-With", "X-HTTP-Method-Override"),
     *("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
     *("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat"),
-    *("Upload-Checksum", "Upload-Complete", "Upload-Draft-Interop-Version"),
+    *("Upload-Checksum", "Upload-Complete", "Upload-Draft-Interop-Version", "Last-Event-ID"),
 )
 EXPOSED_HEADERS = (
     *(
@@ -67,6 +68,7 @@ def mount(
     usage: UsageRoutes,
     assets: AssetRoutes,
     store: StoreRoutes,
+    events: EventRoutes,
     health: HealthRoutes,
     pages: PageRoutes,
 ) -> None:
@@ -103,6 +105,7 @@ def mount(
         ("usage", "/api/usage", {"GET": usage.get, "HEAD": usage.get}),
         ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
         ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
+        ("events", "/api/events", {"GET": events.stream}),
         ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),
         ("live", "/api/health/live", {"GET": health.live, "HEAD": health.live}),
         ("ready", "/api/health/ready", {"GET": health.ready, "HEAD": health.ready}),

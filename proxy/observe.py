@@ -69,6 +69,7 @@ class Metrics:
             "media_store_events", "What stores did for each other: writes and reads taken over, debts paid", ["event", "store"],
             registry=registry,
         )  # fmt: skip
+        self._events = Counter("media_events_sent", "Attempts to tell the back end of an event", ["outcome"], registry=registry)
         self._limited = Counter("media_rate_limited", "Requests refused because of a rate limit", ["limit"], registry=registry)
         self._redis = Counter(
             "media_redis_commands", "Commands to Redis by outcome: ok, late (no answer within 50 ms), failed", ["outcome"],
@@ -137,6 +138,9 @@ class Metrics:
 
     def store_event(self, event: str, store: str) -> None:
         self._stores.labels(event, store).inc()
+
+    def event(self, outcome: str) -> None:
+        self._events.labels(outcome).inc()
 
     def limited(self, limit: str) -> None:
         self._limited.labels(limit).inc()

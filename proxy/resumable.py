@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -43,6 +43,8 @@ from proxy.sessions import Form, Phase, Session, SessionBook, Tails
 from proxy.takeovers import Takeovers, Turn
 
 T = TypeVar("T")
+Passes = Callable[[str, dict[str, Any]], Awaitable[None]]
+"""Tells an owner of something that is only of the moment."""
 
 MOST_OPEN = 1_000
 MOST_AT_ONCE = 256
@@ -51,6 +53,7 @@ MOST_PARTS = 100
 BLOCK_BYTES = 1 << 17
 CHECKPOINT_BYTES = 32 << 20
 CHECKPOINT_S = 5.0
+TOLD_EVERY_S = 0.5
 FINISH_WAIT_S = 20.0
 """What a client that asks how far it is waits for the end: then it is told to come again."""
 PATROL_S = 5.0
@@ -98,7 +101,7 @@ class Checksum:
 
 
 class Uploads:
-    """Begins uploads and takes their bytes, which `Finishing` makes assets of."""
+    """Begins uploads and takes their bytes, which `Finishing` makes assets of; *passes* tells owners how far they are."""
 
     def __init__(
         self,
@@ -111,8 +114,10 @@ class Uploads:
         *,
         lifetime: timedelta,
         most_bytes: int,
+        passes: Passes,
         clock: Clock = utc_now,
     ) -> None:
+        self._passes = passes
         self._book = book
         self._tails = tails
         self._takeovers = takeovers
@@ -241,7 +246,7 @@ class Uploads:
     async def _received(self, session: Session, turn: Turn, arriving: Arriving, checksum: Checksum | None) -> Session:
         limit = self._limit(session, session.length)
         at, pieces, size = session.offset, list[bytes](), 0
-        checked = time.monotonic()
+        checked = told = time.monotonic()
         failure: BaseException | None = None
         try:
             async with turn.receiving():
@@ -255,6 +260,9 @@ class Uploads:
                     if size >= BLOCK_BYTES:
                         await self._tails.write(session.id, at, pieces)
                         at, pieces, size = at + size, [], 0
+                        if time.monotonic() - told > TOLD_EVERY_S:
+                            told = time.monotonic()
+                            await self.tell(session, at)
                         is_due = at - session.offset >= CHECKPOINT_BYTES or time.monotonic() - checked > CHECKPOINT_S
                         if checksum is None and is_due:
                             session, checked = await to_the_end(self._kept(session, at)), time.monotonic()
@@ -294,7 +302,13 @@ class Uploads:
             raise Locked
         if after.length is None and offset // STEP_BYTES > session.offset // STEP_BYTES:
             await self._take_room(after, offset)
+        await self.tell(after, offset)
         return after
+
+    async def tell(self, session: Session, received: int) -> None:
+        """Let the owner know how far the upload is."""
+        moment = {"type": "upload.progress", "id": session.id, "receivedBytes": received, "totalBytes": session.length}
+        await self._passes(session.owner, moment)
 
     async def abort(self, grant: Grant, id: str, *forms: Form) -> None:
         """End the upload and drop its bytes, also while they come; what has become an asset stays one. Raises Locked, NotFound."""

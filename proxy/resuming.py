@@ -19,7 +19,7 @@ from proxy.ingest import Ingest
 from proxy.observe import Metrics
 from proxy.ports import Bus
 from proxy.quotas import Quotas
-from proxy.resumable import Uploads
+from proxy.resumable import Passes, Uploads
 from proxy.routes.assets import Presenter
 from proxy.routes.chunks import ChunkRoutes
 from proxy.routes.metering import Meter
@@ -47,6 +47,7 @@ async def resuming(
     presenter: Presenter,
     meter: Meter,
     metrics: Metrics,
+    passes: Passes,
     house: House,
 ) -> AsyncIterator[Resuming]:
     """All of it, running."""
@@ -58,8 +59,16 @@ async def resuming(
         finishing = Finishing(book, tails, takeovers, grants, catalogue, ingest, quotas, lifetime)
         stack.push_async_callback(finishing.stop)
         uploads = Uploads(
-            book, tails, takeovers, finishing, ingest, quotas, lifetime=lifetime, most_bytes=settings.media_incoming_bytes
-        )  # fmt: skip
+            book,
+            tails,
+            takeovers,
+            finishing,
+            ingest,
+            quotas,
+            lifetime=lifetime,
+            most_bytes=settings.media_incoming_bytes,
+            passes=passes,
+        )
         metrics.gauge("media_uploads_receiving", "Requests that bring bytes of resumable uploads", lambda: uploads.receiving)
         if house.keeps:
             stack.push_async_callback(_ended, asyncio.create_task(uploads.patrol_for_ever()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -120,7 +121,10 @@ class Listener(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs the application with our limits, alone or under gunicorn (whose own settings do not reach aiohttp)."""
+    """Runs the application with our limits, alone or under gunicorn (whose own settings do not reach aiohttp).
+
+    *leaving* ends at a stop what would go on for ever.
+    """
 
     def __init__(
         self,
@@ -128,6 +132,7 @@ class Runner(web.AppRunner):
         metrics: Metrics,
         hot: HotAnswers,
         judged: Judge,
+        leaving: Callable[[], None],
         *,
         head_timeout_s: float,
         keepalive_s: float,
@@ -150,12 +155,14 @@ class Runner(web.AppRunner):
         self._metrics = metrics
         self._hot = hot
         self._judged = judged
+        self._leaving = leaving
         self._drain_s = drain_s
         self._front: Front | None = None
 
     async def cleanup(self) -> None:
         """Take nothing new and let requests finish, their bodies too: aiohttp's own shutdown (3.14.5) stops reading at once."""
         await self._stop_accepting()
+        self._leaving()
         if self._front is not None and self.server is not None:
             self._front.is_draining = True
             await self._first_requests()

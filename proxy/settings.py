@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -197,6 +198,21 @@ class Settings(BaseModel):
         description="what names in Redis begin with",
     )
 
+    media_webhook_url: str | None = Field(
+        None, pattern=r"https?://[^\s/?#]+[^\s#]*", description="where the back end is told of events, by POST"
+    )
+    media_webhook_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
+        (), description="secrets that sign what is told, whsec_ and Base64; several while one takes another's place"
+    )
+    media_webhook_allow_private: bool = Field(False, description="whether the back end may be in a private network")
+    media_webhook_pauses: Annotated[tuple[float, ...], BeforeValidator(_listed)] = Field(
+        (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800),
+        description="seconds before each further attempt to tell the back end",
+    )
+    media_events_keep: Annotated[int, Field(ge=60, le=90 * 86_400)] = Field(
+        7 * 86_400, description="seconds that an event is kept which everybody was told of"
+    )
+
     media_rate_uploads: Rates = Field((), description="uploads of one owner, such as 600/hour; 20/minute")
     media_rate_upload_bytes: Rates = Field((), description="bytes that one owner uploads, such as 20G/day")
     media_rate_renders: Rates = Field((), description="renditions that are made for one client, such as 300/minute")
@@ -339,6 +355,16 @@ class Settings(BaseModel):
             raise ValueError("needs 32 bytes or more in each secret; `openssl rand -base64 48` makes some")
         return secrets
 
+    @field_validator("media_webhook_secret")
+    @classmethod
+    def _signs(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        try:
+            if not all(24 <= len(_webhook_key(secret)) <= 64 for secret in secrets):
+                raise ValueError
+        except ValueError:
+            raise ValueError("is whsec_ and 24 to 64 bytes in Base64; `media-proxy events secret` makes one") from None
+        return secrets
+
     @model_validator(mode="after")
     def _one_family(self) -> Settings:
         if self.jwt_secret is not None and self.jwt_public_key is not None:
@@ -358,6 +384,8 @@ class Settings(BaseModel):
             raise ValueError("MEDIA_TRANSFORM_ACCESS=signed needs MEDIA_URL_SECRETS")
         if self.media_transform_access is TransformAccess.PRESETS and self.media_presets is None:
             raise ValueError("MEDIA_TRANSFORM_ACCESS=presets needs MEDIA_PRESETS")
+        if self.media_webhook_url is not None and not self.media_webhook_secret:
+            raise ValueError("MEDIA_WEBHOOK_URL needs MEDIA_WEBHOOK_SECRET; `media-proxy events secret` makes one")
         return self
 
     def _check_stores(self) -> None:
@@ -376,6 +404,11 @@ class Settings(BaseModel):
     def algorithms(self) -> tuple[str, ...]:
         """The JWT algorithms accepted, never empty."""
         return self.jwt_algorithms or (("RS256",) if self.jwt_public_key is not None else ("HS256",))
+
+    @property
+    def webhook_secrets(self) -> tuple[bytes, ...]:
+        """The keys that sign what the back end is told."""
+        return tuple(map(_webhook_key, self.media_webhook_secret))
 
     @property
     def render_workers(self) -> int:
@@ -400,3 +433,10 @@ def _cores() -> int:
 def _fault(item: Any) -> str:
     text = str(item["msg"]).removeprefix("Value error, ")
     return f"{str(item['loc'][0]).upper()}: {text}" if item["loc"] else text
+
+
+def _webhook_key(secret: SecretStr) -> bytes:
+    prefix, found, text = secret.get_secret_value().partition("whsec_")
+    if prefix or not found:
+        raise ValueError
+    return b64decode(text, validate=True)

@@ -35,7 +35,7 @@ COMPOSERS = {
 }
 LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
-REMOTE = {"proxy.adapters.remote", "proxy.adapters.remote_answers", "proxy.adapters.remote_reading"}
+REMOTE = {"proxy.adapters.remote", "proxy.adapters.remote_answers", "proxy.adapters.remote_reading", "proxy.adapters.webhook"}
 """What speaks HTTP from the other end."""
 PURE = {
     f"processors.{name}"
@@ -63,6 +63,7 @@ DOORS = {
     "sqlalchemy": {
         "proxy.adapters.catalogue",
         "proxy.adapters.counting",
+        "proxy.adapters.events",
         "proxy.adapters.ledger",
         "proxy.adapters.postgres",
         "proxy.adapters.promises",
@@ -122,7 +123,7 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
     values = {
-        *("errors", "generations", "keys", "patience", "peer", "ports", "promises", "quotas", "rates"),
+        *("errors", "events", "generations", "keys", "patience", "peer", "ports", "promises", "quotas", "rates"),
         *("redis_address", "sessions", "streams"),
     }
     inner = {"proxy", *(f"proxy.{name}" for name in values)}

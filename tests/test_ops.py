@@ -23,7 +23,7 @@ from tests.kit.raw import Cut, upload_head
 from tests.kit.server import REPOSITORY, SECRET, RunningServer
 from tests.kit.waiting import until
 
-IDLE_RSS_BYTES = 97 << 20
+IDLE_RSS_BYTES = 100 << 20
 IDLE_ALL_BYTES = 250 << 20
 START_CPU_S = 6.0
 """four times what it takes on a quiet machine"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,8 +17,10 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.adapters.counting import counted, standing
+from proxy.adapters.events import Notes
 from proxy.adapters.tables import assets, reservations
 from proxy.errors import BadRequest, Conflict, Unavailable
+from proxy.events import Kind
 from proxy.keys import Key
 from proxy.ports import Asset, Page, State
 from proxy.quotas import Quota
@@ -28,6 +30,9 @@ COUNTED = frozenset(State) - {State.DELETED}
 UNBOUNDED = Quota()
 HIDDEN = assets.c.state != sql.literal_column("'ready'")
 """As the index of the few that are not shown has it: SQLite uses that only where the same words are in the query."""
+
+HAPPENS = {State.READY: (Kind.STORED, State.PENDING), State.DELETED: (Kind.REMOVED, State.READY)}
+"""What it means to others when an asset comes to a state, if it was in that other one before."""
 
 
 class Database(Protocol):
@@ -60,10 +65,21 @@ class Database(Protocol):
 
 
 class SqlCatalogue:
-    """Assets in *database*, which is opened and closed with this; of each owner no more than *quota*."""
+    """Assets in *database*, which is opened and closed with this; of each owner no more than *quota*.
 
-    def __init__(self, database: Database, quota: Quota = UNBOUNDED) -> None:
+    What happens to them goes into *notes* in the same transaction; *told* hears of it behind that: whose it is, and its number.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        quota: Quota = UNBOUNDED,
+        notes: Notes | None = None,
+        told: Callable[[str, int], Awaitable[None]] | None = None,
+    ) -> None:
         self._database = database
+        self._notes = notes
+        self._told = told
         self.quota = quota
         self.insert = database.insert
 
@@ -116,18 +132,36 @@ class SqlCatalogue:
         if state is State.DELETED:
             values["idempotency_key"] = None
         query = assets.update().where(assets.c.key == key, assets.c.state != str(State.DELETED)).values(values)
+        query = query.returning(*assets.columns)
+        kind, before = HAPPENS.get(state, (None, None))
+        noted = row = None
         async with self.begun() as connection:
-            row = (await connection.execute(query.returning(assets.c.owner, assets.c.size))).first()
+            # A write comes first: SQLite lets nobody write who has only read in the same transaction, while others do.
+            if kind is not None:
+                row = (await connection.execute(query.where(assets.c.state == before))).first()
+            if row is None:
+                row = (await connection.execute(query)).first()
+            elif self._notes is not None and kind is not None:
+                noted = await self._notes.take(connection, row, kind)
             if row is not None and state is State.DELETED:
                 await counted(connection, self.insert, row.owner, -row.size, -1)
+        await self._tell(noted)
 
     async def remove(self, key: Key) -> None:
         """Drop the record; idempotent."""
-        query = assets.delete().where(assets.c.key == key).returning(assets.c.owner, assets.c.size, assets.c.state)
+        query = assets.delete().where(assets.c.key == key).returning(*assets.columns)
+        noted = None
         async with self.begun() as connection:
             row = (await connection.execute(query)).first()
             if row is not None and State(row.state) in COUNTED:
                 await counted(connection, self.insert, row.owner, -row.size, -1)
+            if row is not None and row.state == State.READY and self._notes is not None:
+                noted = await self._notes.take(connection, row, Kind.REMOVED)
+        await self._tell(noted)
+
+    async def _tell(self, noted: tuple[str, int] | None) -> None:
+        if noted is not None and self._told is not None:
+            await self._told(*noted)
 
     async def page(self, owner: str, limit: int, cursor: str | None = None) -> Page:
         """The owner's READY assets, newest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision: a database that has it is opened without importing Alembic (11 MiB)."""
 UNFINISHED = sql.text("state != 'ready'")
 BYTEWISE = sql.Text().with_variant(sql.Text(collation="C"), "postgresql")
@@ -114,4 +114,28 @@ reservations = sql.Table(
     sql.Column("objects", sql.BigInteger, nullable=False),
     sql.Column("expires", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
     sql.Index("ix_reservations_owner", "owner"),
+)
+NUMBER = sql.BigInteger().with_variant(sql.Integer, "sqlite")
+"""SQLite counts by itself in a column of this type alone."""
+WAITING = sql.text("delivery = 'pending'")
+events = sql.Table(
+    "events",
+    metadata,
+    sql.Column("seq", NUMBER, primary_key=True, autoincrement=True),
+    sql.Column("id", BYTEWISE, nullable=False),
+    sql.Column("kind", sql.Text, nullable=False),
+    sql.Column("key", BYTEWISE, nullable=False),
+    sql.Column("owner", BYTEWISE, nullable=False),
+    sql.Column("body", sql.Text, nullable=False, comment="JSON"),
+    sql.Column("created", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("delivery", sql.Text, nullable=False),
+    sql.Column("attempts", sql.Integer, nullable=False),
+    sql.Column("due", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("reason", sql.Text),
+    sql.UniqueConstraint("id", name="uq_events_id"),
+    sql.Index("ix_events_owner", "owner", "seq"),
+    sql.Index("ix_events_created", "created"),
+    sql.Index("ix_events_due", "due", sqlite_where=WAITING, postgresql_where=WAITING),
+    sql.Index("ix_events_key", "key", "seq", sqlite_where=WAITING, postgresql_where=WAITING),
+    sqlite_autoincrement=True,
 )

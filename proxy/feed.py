@@ -1,0 +1,124 @@
+"""What happens, as it happens: told to whoever listens for an owner, in this process and in all others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from proxy.errors import RateLimited, Unavailable
+from proxy.events import Event, EventLog
+from proxy.ports import Bus
+
+TOPIC = "events"
+MOST_WAITING = 64
+"""for a listener that reads slowly; then what is only of the moment is left out for it"""
+MOST_LISTENERS = 2_000
+MOST_OF_OWNER = 50
+BATCH = 100
+LOOK_S = 15.0
+"""After which a listener looks by itself: a word may have been lost."""
+
+
+class Listener:
+    """Somebody who wants to hear of one owner's objects. What is only of the moment waits in a short queue."""
+
+    def __init__(self) -> None:
+        self.passing: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MOST_WAITING)
+        self.news = asyncio.Event()
+
+    def pass_on(self, moment: dict[str, Any]) -> None:
+        """Tell it of what is only of the moment."""
+        if not self.passing.full():
+            self.passing.put_nowait(moment)
+        self.news.set()
+
+
+class Feed:
+    """Passes on what happens. *noticed* is called for each event, whoever has noted it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._listeners: dict[str, set[Listener]] = {}
+        self._count = 0
+        self.noticed: Callable[[], None] = lambda: None
+        self.is_over = False
+        bus.listen(TOPIC, self._heard, self._missed)
+
+    async def happened(self, owner: str, seq: int) -> None:
+        """An event of the owner's is in the log."""
+        self._notice(owner, None)
+        await self._bus.say(TOPIC, json.dumps({"owner": owner}))
+
+    async def passes(self, owner: str, moment: dict[str, Any]) -> None:
+        """Something that is only of the moment, and in no log."""
+        self._notice(owner, moment)
+        await self._bus.say(TOPIC, json.dumps({"owner": owner, "moment": moment}))
+
+    @contextmanager
+    def listening(self, owner: str) -> Iterator[Listener]:
+        """A listener for *owner*; raises RateLimited when they have too many, and Unavailable when all have."""
+        mine = self._listeners.setdefault(owner, set())
+        if len(mine) >= MOST_OF_OWNER:
+            raise RateLimited(f"{MOST_OF_OWNER} of your connections listen already", headers={"Retry-After": "15"})
+        if self._count >= MOST_LISTENERS:
+            raise Unavailable("too many listen already", retry_after_s=15)
+        listener = Listener()
+        mine.add(listener)
+        self._count += 1
+        try:
+            yield listener
+        finally:
+            self._count -= 1
+            mine.discard(listener)
+            if not mine:
+                self._listeners.pop(owner, None)
+
+    async def told(
+        self, events: EventLog, listener: Listener, owner: str, after: int
+    ) -> AsyncIterator[Event | dict[str, Any] | None]:
+        """What *owner* is told beyond *after*, until the end: events in order, what is of the moment, None as a sign of life."""
+        while not self.is_over:
+            listener.news.clear()
+            while found := await events.of_owner(owner, after, BATCH):
+                for event in found:
+                    yield event
+                after = found[-1].seq
+            while not listener.passing.empty():
+                yield listener.passing.get_nowait()
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await listener.news.wait()
+            except TimeoutError:
+                yield None
+
+    def end(self) -> None:
+        """Let all who listen go: the process ends, and they come back to another."""
+        self.is_over = True
+        self._missed()
+
+    @property
+    def listeners(self) -> int:
+        """How many listen in this process."""
+        return self._count
+
+    def _heard(self, word: str) -> None:
+        said = json.loads(word)
+        self._notice(said["owner"], said.get("moment"))
+
+    def _notice(self, owner: str, moment: dict[str, Any] | None) -> None:
+        for listener in self._listeners.get(owner, ()):
+            if moment is None:
+                listener.news.set()
+            else:
+                listener.pass_on(moment)
+        if moment is None:
+            self.noticed()
+
+    def _missed(self) -> None:
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.news.set()
+        self.noticed()

@@ -1,0 +1,347 @@
+"""What happens to assets is told: to a back end at least once and in order, and to owners as it happens."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import pictures
+from tests.kit.client import media
+from tests.kit.doors import doors
+from tests.kit.ports import free_port
+from tests.kit.server import KEPT_VARIABLES, REPOSITORY, RunningServer
+from tests.kit.tus import MIB, begun
+from tests.kit.waiting import until
+
+PAGE = (REPOSITORY / "docs" / "events.md").read_text(encoding="utf-8")
+SECRET = b"the secret of the back end, long"
+WHSEC = f"whsec_{base64.b64encode(SECRET).decode()}"
+PHOTO = pictures.jpeg(64, 48)
+Serve = Callable[..., RunningServer]
+
+
+@dataclass
+class Receiver:
+    """A back end. *answers* are the statuses of the next requests, 204 beyond them."""
+
+    url: str = ""
+    answers: list[int] = field(default_factory=list)
+    taken: list[dict[str, Any]] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    tried: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def heard(self, headers: dict[str, str], body: bytes) -> int:
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        wanted = "v1," + base64.b64encode(hmac.digest(SECRET, signed, hashlib.sha256)).decode()
+        if wanted not in headers["webhook-signature"].split():
+            self.wrong.append(headers["webhook-signature"])
+        self.tried.append(headers["webhook-id"])
+        status = self.answers.pop(0) if self.answers else 204
+        if status == 204:
+            self.taken.append(json.loads(body))
+            self.ids.append(headers["webhook-id"])
+        return status
+
+    def types(self, key: str) -> list[str]:
+        return [event["type"] for event in self.taken if event["data"]["key"] == key]
+
+
+@contextmanager
+def listening(receiver: Receiver) -> Iterator[Receiver]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = receiver.heard({name.lower(): value for name, value in self.headers.items()}, body)
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", receiver.url)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with listening(Receiver()) as one:
+        yield one
+
+
+def hooked(receiver: Receiver, **env: str) -> dict[str, str]:
+    settings = {"MEDIA_WEBHOOK_URL": receiver.url, "MEDIA_WEBHOOK_SECRET": WHSEC, "MEDIA_WEBHOOK_ALLOW_PRIVATE": "true"}
+    return settings | {"MEDIA_WEBHOOK_PAUSES": "0.1 0.1 0.1"} | env
+
+
+def command(server: RunningServer, *words: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name in KEPT_VARIABLES if (value := os.environ.get(name)) is not None}
+    env = kept | {"PYTHONPATH": str(REPOSITORY), "MEDIA_DATA_DIR": str(server.data)}
+    return subprocess.run(
+        [sys.executable, "-m", "proxy", "events", *words], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+# -- to a back end ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_back_end_is_told_of_what_is_stored_and_removed(serve: Serve, receiver: Receiver) -> None:
+    client = serve(**hooked(receiver, MEDIA_PUBLIC_URL="https://media.example")).client("u7")
+    record = client.upload(PHOTO, "image/jpeg").json
+    assert until(lambda: len(receiver.taken) == 1)
+    event = receiver.taken[0]
+    assert event["type"] == "asset.stored"
+    told = event["data"]
+    for name in ("key", "contentType", "size", "sha256", "etag", "width", "height", "createdAt", "filename", "url"):
+        assert told[name] == record[name], name
+    assert told["owner"] == "u7"
+    assert client.delete(media(record["key"])).status == 204
+    assert until(lambda: len(receiver.taken) == 2)
+    assert receiver.types(record["key"]) == ["asset.stored", "asset.removed"]
+    assert receiver.wrong == []
+    assert len(set(receiver.ids)) == 2
+
+
+def test_what_is_refused_is_no_event(serve: Serve, receiver: Receiver) -> None:
+    client = serve(**hooked(receiver)).client("u7")
+    assert client.upload(b"no picture", "image/jpeg").status == 415
+    key = client.stored(PHOTO)["key"]
+    assert until(lambda: receiver.taken)
+    assert [event["data"]["key"] for event in receiver.taken] == [key]
+
+
+def test_what_was_not_taken_comes_again_with_the_same_id_and_in_order(serve: Serve, receiver: Receiver) -> None:
+    receiver.answers = [500, 302, 204, 503]
+    client = serve(**hooked(receiver)).client("u7")
+    key = client.stored(PHOTO)["key"]
+    assert client.delete(media(key)).status == 204
+    assert until(lambda: len(receiver.taken) == 2)
+    assert receiver.types(key) == ["asset.stored", "asset.removed"]
+    assert len(receiver.tried) == 5
+    assert receiver.tried[0] == receiver.tried[1] == receiver.tried[2] != receiver.tried[3] == receiver.tried[4]
+
+
+def test_one_key_waits_for_its_own_events_alone(serve: Serve, receiver: Receiver) -> None:
+    client = serve(**hooked(receiver, MEDIA_WEBHOOK_PAUSES="1000")).client("u7")
+    receiver.answers = [500]
+    late = client.stored(PHOTO)["key"]
+    assert until(lambda: len(receiver.tried) == 1)
+    assert client.delete(media(late)).status == 204
+    other = client.stored(PHOTO)["key"]
+    assert until(lambda: receiver.types(other) == ["asset.stored"])
+    assert receiver.types(late) == [], "what was removed is not told before what was stored"
+
+
+def test_a_back_end_that_is_away_for_a_while_gets_everything(serve: Serve, tmp_path: Path) -> None:
+    receiver = Receiver()
+    with listening(receiver):
+        pass
+    port = receiver.url  # nobody listens there now
+    pauses = " ".join(["0.2"] * 100)
+    server = serve(**hooked(receiver, MEDIA_WEBHOOK_URL=port, MEDIA_WEBHOOK_PAUSES=pauses))
+    client = server.client("u7")
+    keys = {client.stored(PHOTO)["key"] for _ in range(5)}
+    assert until(lambda: any(line.get("event") == "event.not_taken" for line in server.log_lines()))
+    server.kill()
+    with listening(receiver):
+        server.env["MEDIA_WEBHOOK_URL"] = receiver.url
+        server.start()
+        assert until(lambda: {event["data"]["key"] for event in receiver.taken} == keys, 90), "also after a kill"
+    assert receiver.wrong == []
+
+
+def test_dead_events_are_listed_and_can_be_replayed(serve: Serve, receiver: Receiver) -> None:
+    receiver.answers = [500] * 4
+    server = serve(**hooked(receiver))
+    key = server.client("u7").stored(PHOTO)["key"]
+    assert until(lambda: len(receiver.tried) == 4)
+    assert until(lambda: "1 dead, 0 on their way" in command(server, "dead").stderr)
+    listed = command(server, "dead").stdout
+    assert re.fullmatch(rf"{receiver.tried[0]} \S+ asset\.stored {key} \(it answered 500\)\n", listed)
+    assert command(server, "replay").returncode == 2
+    assert command(server, "replay", "evt_nobody").returncode == 2
+    again = command(server, "replay", receiver.tried[0])
+    assert (again.returncode, "1 on their way again" in again.stderr) == (0, True)
+    assert until(lambda: receiver.types(key) == ["asset.stored"])
+    assert len(set(receiver.tried)) == 1
+
+
+def test_both_secrets_sign_while_one_takes_the_others_place(serve: Serve, receiver: Receiver) -> None:
+    new = f"whsec_{base64.b64encode(b'another secret of thirty-two bytes').decode()}"
+    serve(**hooked(receiver, MEDIA_WEBHOOK_SECRET=f"{new} {WHSEC}")).client("u7").stored(PHOTO)
+    assert until(lambda: receiver.taken)
+    assert receiver.wrong == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "[::ffff:127.0.0.1]", "10.0.0.1"])
+def test_a_private_network_is_not_called(serve: Serve, receiver: Receiver, host: str) -> None:
+    address = receiver.url.replace("127.0.0.1", host)
+    server = serve(**hooked(receiver, MEDIA_WEBHOOK_URL=address, MEDIA_WEBHOOK_ALLOW_PRIVATE="false"))
+    server.client("u7").stored(PHOTO)
+    assert until(lambda: any(line.get("reason") == "the address is of a private network" for line in server.log_lines()))
+    assert receiver.tried == []
+
+
+@pytest.mark.parametrize("env", [
+    {"MEDIA_WEBHOOK_SECRET": None}, {"MEDIA_WEBHOOK_SECRET": "hunter2"}, {"MEDIA_WEBHOOK_SECRET": "whsec_AAAA"},
+    {"MEDIA_WEBHOOK_URL": "ftp://x"},
+])  # fmt: skip
+def test_what_cannot_be_signed_does_not_start(tmp_path: Path, receiver: Receiver, env: dict[str, str | None]) -> None:
+    server = RunningServer(tmp_path, hooked(receiver) | env)
+    server.launch()
+    assert server.wait() != 0
+    assert "MEDIA_WEBHOOK_" in server.output.text
+    assert "hunter2" not in server.output.text
+    assert "Traceback" not in server.output.text
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_the_receivers_in_the_docs_take_what_is_signed_and_nothing_else(serve: Serve, tmp_path: Path, language: str) -> None:
+    program = {"python": sys.executable, "js": shutil.which("node")}[language]
+    if program is None:
+        assert os.environ.get("CI") != "true", "Node must be there in CI"
+        pytest.skip("Node is not installed")
+    script = tmp_path / f"receiver.{'py' if language == 'python' else 'cjs'}"
+    script.write_text(PAGE.partition(f"```{language}\n")[2].partition("```")[0])
+    port = free_port()
+    env = {**os.environ, "WEBHOOK_SECRET": WHSEC, "PORT": str(port)}
+    with subprocess.Popen([program, script], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
+        try:
+            settings = hooked(Receiver(url=f"http://127.0.0.1:{port}/"), MEDIA_WEBHOOK_PAUSES=" ".join(["0.2"] * 100))
+            key = serve(**settings).client("u7").stored(PHOTO)["key"]
+            assert running.stdout is not None
+            assert running.stdout.readline() == f"asset.stored {key}\n"
+            forged = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            headers = {"webhook-id": "evt_1", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
+            forged.request("POST", "/", body=b"{}", headers=headers)
+            assert forged.getresponse().status == 401
+            forged.close()
+        finally:
+            running.kill()
+
+
+# -- to an owner --------------------------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """GET /api/events, read in the background."""
+
+    def __init__(self, server: RunningServer, owner: str, last: str | None = None) -> None:
+        self._line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        headers = {"Authorization": f"Bearer {server.token(owner)}"} | ({} if last is None else {"Last-Event-ID": last})
+        self._line.request("GET", "/api/events", headers=headers)
+        self._socket = self._line.sock
+        self.answer = self._line.getresponse()
+        self.events: list[tuple[str | None, str, dict[str, Any]]] = []
+        self.ended = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        id, kind = None, ""
+        try:
+            for raw in self.answer:
+                name, _, value = raw.decode().rstrip("\n").partition(": ")
+                if name == "id":
+                    id = value
+                elif name == "event":
+                    kind = value
+                elif name == "data":
+                    self.events.append((id, kind, json.loads(value)))
+                    id = None
+        except (OSError, ValueError, http.client.HTTPException):
+            pass
+        finally:
+            self.ended.set()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # the other side was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self.answer.close()
+        self._line.close()
+
+
+def test_owners_hear_of_their_own_objects_and_of_what_they_have_missed(server: RunningServer, owner: str) -> None:
+    client = server.client(owner)
+    with Stream(server, owner) as stream, Stream(server, "somebody-else") as other:
+        assert (stream.answer.status, stream.answer.headers["Content-Type"]) == (200, "text/event-stream")
+        key = client.stored(PHOTO)["key"]
+        assert until(lambda: len(stream.events) == 1)
+        first = stream.events[0][0]
+        assert (stream.events[0][1], stream.events[0][2]["data"]["key"]) == ("asset.stored", key)
+        assert other.events == []
+    assert client.delete(media(key)).status == 204
+    with Stream(server, owner, first) as stream:
+        assert until(lambda: len(stream.events) == 1)
+        assert (stream.events[0][1], stream.events[0][2]["data"]["key"]) == ("asset.removed", key)
+
+
+def test_an_owner_sees_an_upload_grow(server: RunningServer, owner: str) -> None:
+    with Stream(server, owner) as stream:
+        upload = begun(server.client(owner), 2 * MIB)
+        assert upload.append(b"x" * MIB).status == 204
+        progress = {"type": "upload.progress", "id": upload.id, "receivedBytes": MIB, "totalBytes": 2 * MIB}
+        assert until(lambda: (None, "upload.progress", progress) in stream.events)
+
+
+def test_a_listener_at_one_process_hears_of_what_happens_at_another(serve: Serve) -> None:
+    server = serve(MEDIA_WORKERS="2")
+    with doors(server, "u7") as (one, other), Stream(server, "u7") as stream:
+        keys = [door.stored(PHOTO, "image/jpeg") for door in (one, other)]
+        assert until(lambda: [event[2]["data"]["key"] for event in stream.events] == keys)
+
+
+def test_listeners_do_not_keep_a_stop_waiting_and_nobody_without_a_token_listens(serve: Serve) -> None:
+    server = serve()
+    assert server.client().get("/api/events").status == 401
+    with Stream(server, "u7") as stream:
+        server.terminate()
+        assert stream.ended.wait(20)
+        assert server.wait(20) == 0
+    assert not any(line.get("event") == "drain.cut" for line in server.log_lines())
+
+
+def test_there_is_an_end_to_how_many_listen(serve: Serve) -> None:
+    server = serve()
+    streams = [Stream(server, "u7") for _ in range(50)]
+    try:
+        refused = server.client("u7").get("/api/events")
+        assert (refused.status, refused.code) == (429, "rate-limited")
+        with Stream(server, "u8") as stream:
+            assert stream.answer.status == 200
+    finally:
+        for one in streams:
+            one.__exit__()
+    assert until(lambda: server.metric("media_event_listeners") == 0)
