@@ -19,7 +19,7 @@ from proxy.app import service_token
 from proxy.auth import Tokens
 from proxy.errors import StartError
 from proxy.house import House, Role
-from proxy.machine import database
+from proxy.machine import database, notes
 from proxy.observe import Metrics
 from proxy.settings import Settings
 from proxy.sweep import Found, Sweep
@@ -34,7 +34,7 @@ async def swept(settings: Settings, tokens: Tokens, age: timedelta, *, is_dry: b
         spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="media-proxy-sweep-")))
         for name in ("thumbnails", "incoming", *(["media"] if settings.media_local_store else [])):
             (data / name).mkdir(mode=0o700, exist_ok=True)
-        catalogue = await stack.enter_async_context(SqlCatalogue(database(settings)))
+        catalogue = await stack.enter_async_context(SqlCatalogue(database(settings), notes=notes(settings)))
         thumbnails = await stack.enter_async_context(LocalBackend(data / "thumbnails", name="thumbnails", shared=True))
         # As one of several processes: the folders stay the service's, and so does what stores owe each other.
         house = House(Role.SERVER, begins=False)
