@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, CDPSession, Page, async_playwright, expect
+from playwright.async_api import Browser, CDPSession, Dialog, Page, async_playwright, expect
 
 NAMES = (
     *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
@@ -103,12 +103,19 @@ async def opened(browser: Browser, url: str, **options: Any) -> AsyncIterator[Pa
     try:
         page = await context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("dialog", lambda dialog: faults.append(f"a script opened {dialog.type}"))
+        page.on("dialog", lambda dialog: _answered(dialog, faults))
         page.on("console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None)
         yield page
     finally:
         await context.close()
     assert faults == []
+
+
+async def _answered(dialog: Dialog, faults: list[str]) -> None:
+    # Whether to leave is asked by the browser itself, and only of somebody who would lose something: here they always go.
+    if dialog.type != "beforeunload":
+        faults.append(f"a script opened {dialog.type}")
+    await dialog.accept()
 
 
 class Line:

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 from playwright.async_api import FilePayload, Locator, Page, expect
 
@@ -49,6 +50,13 @@ async def choose(page: Page, *files: FilePayload) -> None:
     async with page.expect_file_chooser() as chooser:
         await page.get_by_role("button", name="Choose files").click()
     await (await chooser.value).set_files(files)
+
+
+async def choose_path(page: Page, path: Path, button: str = "Choose files") -> None:
+    """Give the file at *path* through the chooser that *button* opens; its time of change comes along."""
+    async with page.expect_file_chooser() as chooser:
+        await page.get_by_role("button", name=button, exact=True).click()
+    await (await chooser.value).set_files(path)
 
 
 async def drop(page: Page, data: bytes, name: str, content_type: str) -> None:

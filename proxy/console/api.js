@@ -7,6 +7,9 @@ const STALL_MS = 60_000; // the server gives an upload 30 s without a byte
 const ANSWER_MS = 180_000; // everything is sent: digest, sync and decoding are left
 const IMAGE_TYPES = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"; // what <img> asks for
 
+/** Where resumable uploads are, as a path: this page may stand below one. */
+export const UPLOADS = new URL("api/uploads/", document.baseURI).pathname;
+
 /** A failure, as the problem document says it (RFC 9457). *status* is 0 when no answer came. */
 export class Problem extends Error {
   constructor(status, document = {}, retryAfterS = 0) {
@@ -23,7 +26,7 @@ export class Problem extends Error {
 /** The address of *key* on this server, with *params* (an object) as its query. */
 export function mediaPath(key, params = {}) {
   const query = new URLSearchParams(params).toString();
-  return `api/media/${key.split("/").map(encodeURIComponent).join("/")}${query ? `?${query}` : ""}`;
+  return `api/media/${inAddress(key)}${query ? `?${query}` : ""}`;
 }
 
 export class Api {
@@ -45,13 +48,13 @@ export class Api {
   /** A page of the caller's records: {assets, nextCursor}. */
   async assets(limit, cursor, signal) {
     const query = new URLSearchParams({ limit: String(limit), ...(cursor ? { cursor } : {}) });
-    return this.#authorized(`api/assets?${query}`, { signal }, (answer) => answer.json());
+    return this.authorized(`api/assets?${query}`, { signal }, (answer) => answer.json());
   }
 
   /** Delete the object; one that is gone already counts as deleted. */
   async remove(key) {
     try {
-      await this.#authorized(mediaPath(key), { method: "DELETE" }, (answer) => answer.text());
+      await this.authorized(mediaPath(key), { method: "DELETE" }, (answer) => answer.text());
     } catch (problem) {
       if (problem.status !== 404) throw problem;
     }
@@ -68,14 +71,47 @@ export class Api {
         if (![401, 403, 404].includes(problem.status) || this.#session.token === null) throw problem;
       }
     }
-    return this.#authorized(path, options, blob);
+    return this.authorized(path, options, blob);
   }
 
   /**
-   * Send *file*; resolves to its record. *idempotencyKey* makes a repeated call give the first answer instead of a second object.
-   * *sent* is called with the share that is out, 0 to 1. Aborting *signal* rejects with an AbortError.
+   * Send *file* in one request; resolves to its record. *idempotencyKey* makes a repeated call give the first answer instead of
+   * a second object. *sent* is called with the share that is out, 0 to 1. Aborting *signal* rejects with an AbortError.
    */
-  upload(file, idempotencyKey, { sent, signal }) {
+  async upload(file, idempotencyKey, { sent, signal }) {
+    // The file as the body, not in a form: its type and size stand in the head, so that what is too large is refused there,
+    // and its name comes through as it is (forms write %22 for a quotation mark).
+    const answer = await this.send("POST", `api/upload?${new URLSearchParams({ filename: file.name || "file" })}`, {
+      headers: { "Content-Type": file.type || "application/octet-stream", "Idempotency-Key": idempotencyKey },
+      body: file,
+      sent: (bytes) => sent(bytes / file.size),
+      signal,
+    });
+    const record = parsed(answer.responseText);
+    if (!record.key) throw new Problem(answer.status);
+    return record;
+  }
+
+  /** The record of *key*; null if there is none any more. */
+  async asset(key, signal) {
+    try {
+      return await this.authorized(`api/assets/${inAddress(key)}`, { signal }, (answer) => answer.json());
+    } catch (problem) {
+      if (problem.status !== 404) throw problem;
+      return null;
+    }
+  }
+
+  /** How far the resumable upload at *address* is, without disturbing who sends it: {state, offset, length, refusal, …}. */
+  async standing(address, signal) {
+    return this.authorized(address, { cache: "no-store", signal }, (answer) => answer.json());
+  }
+
+  /**
+   * Send *body* with the token; resolves to the XMLHttpRequest of a good answer. *sent* is called with the bytes that are out,
+   * the last time when all are. Aborting *signal* rejects with an AbortError.
+   */
+  send(method, path, { headers, body, sent, signal }) {
     const token = this.#session.token;
     if (token === null) return Promise.reject(new Problem(401, { code: "unauthorized" }));
     return new Promise((resolve, reject) => {
@@ -90,29 +126,25 @@ export class Api {
         timer = setTimeout(cut, ms, code);
       };
       const abort = () => request.abort();
-      // The file as the body, not in a form: its type and size stand in the head, so that what is too large is refused there,
-      // and its name comes through as it is (forms write %22 for a quotation mark).
-      request.open("POST", `api/upload?${new URLSearchParams({ filename: file.name || "file" })}`);
+      request.open(method, path);
       request.setRequestHeader("Authorization", `Bearer ${token}`);
-      request.setRequestHeader("Content-Type", file.type || "application/octet-stream");
-      request.setRequestHeader("Idempotency-Key", idempotencyKey);
+      for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
       request.upload.onprogress = (event) => {
         watch(STALL_MS, "stalled");
-        if (event.lengthComputable) sent(event.loaded / event.total);
+        if (event.loaded < body.size) sent(event.loaded);
       };
       request.upload.onload = () => {
         watch(ANSWER_MS, "stalled");
-        sent(1);
+        sent(body.size);
       };
       request.onload = () => {
-        const document = parsed(request.responseText);
-        if (request.status === 200 || request.status === 201) {
-          if (document.key) resolve(document);
-          else reject(new Problem(request.status));
+        if (request.status >= 200 && request.status < 300) {
+          resolve(request);
           return;
         }
+        const document = parsed(request.responseText);
         const problem = new Problem(request.status, document, seconds(request.getResponseHeader("Retry-After")));
-        if (problem.status === 401) this.#session.refused(problem.detail);
+        if (problem.status === 401) this.#session.refused(token, problem.detail);
         reject(problem);
       };
       request.onerror = () => reject(new Problem(0));
@@ -123,23 +155,25 @@ export class Api {
       };
       signal.addEventListener("abort", abort);
       watch(STALL_MS, "stalled");
-      request.send(file);
+      request.send(body);
     });
   }
 
-  async #authorized(path, options, read) {
+  /** What *read* makes of a good answer to a request with the token; *options* are those of fetch, and *ms*. */
+  async authorized(path, options, read) {
     const token = this.#session.token;
     if (token === null) throw new Problem(401, { code: "unauthorized" });
     try {
       return await this.#fetch(path, { ...options, headers: { ...options.headers, Authorization: `Bearer ${token}` } }, read);
     } catch (problem) {
-      if (problem.status === 401) this.#session.refused(problem.detail);
+      if (problem.status === 401) this.#session.refused(token, problem.detail);
       throw problem;
     }
   }
 
   /** What *read* makes of a good answer; *ms* is the time for all of it, the body too. */
   async #fetch(path, { signal, ms = CALL_MS, ...options }, read) {
+    signal?.throwIfAborted();
     const deadline = new AbortController();
     const cut = () => deadline.abort();
     const timer = setTimeout(cut, ms);
@@ -156,6 +190,10 @@ export class Api {
       signal?.removeEventListener("abort", cut);
     }
   }
+}
+
+function inAddress(key) {
+  return key.split("/").map(encodeURIComponent).join("/");
 }
 
 function parsed(text) {

@@ -85,9 +85,9 @@ export class Session extends EventTarget {
     this.#end("");
   }
 
-  /** The server refused the token: *detail* is its reason. */
-  refused(detail) {
-    if (this.#current !== null) this.#end(`The server did not accept the token. ${detail}`.trim());
+  /** The server refused *token*: *detail* is its reason. One that has been replaced meanwhile ends nothing. */
+  refused(token, detail) {
+    if (this.#current?.token === token) this.#end(`The server did not accept the token. ${detail}`.trim());
   }
 
   #end(reason) {

@@ -23,6 +23,15 @@ export function duration(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
+/** *seconds* that something still takes, no finer than it can be known: "25 s left", "4 min left". */
+export function left(seconds) {
+  if (seconds < 10) return "a few seconds left";
+  if (seconds < 55) return `${Math.ceil(seconds / 5) * 5} s left`;
+  const minutes = Math.max(Math.round(seconds / 60), 1);
+  if (minutes < 60) return `${minutes} min left`;
+  return minutes < 48 * 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min left` : `${Math.round(minutes / 1440)} days left`;
+}
+
 const TYPE_NAMES = { "audio/mpeg": "MP3", "audio/mp4": "M4A", "video/quicktime": "MOV", "video/x-matroska": "MKV", "text/plain": "Text" };
 
 /** "JPEG" of image/jpeg, "MP4" of video/mp4. */
@@ -67,8 +76,23 @@ const SENTENCES = {
   "unavailable": "A part of the server does not answer. Try again in a moment.",
   "storage-full": "The server has no space left.",
   "too-many-requests": "That was too much at once. Try again in a moment.",
+  "unreadable": "The file cannot be read any more: it was changed or moved. Choose the same file again to go on.",
+  "elsewhere": "This upload goes on in another tab.",
   "idempotency-key-reused": "The file changed since the first try. Remove it here and choose it again.",
 };
+
+const INTERRUPTIONS = {
+  0: "The server does not answer.",
+  408: "The line is too slow just now.",
+  423: "The server is still at work on this file.",
+  429: "That was much in a short time.",
+  507: "The server has no space left just now.",
+};
+
+/** What keeps an upload from going on, for the reader, where it goes on by itself. */
+export function interruption({ status }) {
+  return INTERRUPTIONS[status] ?? "The server cannot take it just now.";
+}
 
 /** What went wrong, for the reader: our sentence for the kind, then what the server says about this case. */
 export function sentence(problem) {
