@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
+import io
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +112,19 @@ def test_tuspy_goes_on_when_the_server_was_killed(public: RunningServer, owner: 
     check(public.client(owner), uploader.url, film)
 
 
+def test_tuspy_is_told_when_its_upload_is_gone(server: RunningServer, owner: str, film: Path) -> None:
+    with film.open("rb") as file:
+        first = tuspy(server, owner).uploader(file_stream=file, chunk_size=MIB)
+        first.upload(stop_at=2 * MIB)
+        assert server.client(owner).request("DELETE", first.url, TUS).status == 204
+        with pytest.raises(TusCommunicationError) as told:
+            tuspy(server, owner).uploader(file_stream=file, chunk_size=MIB, url=first.url)
+        assert told.value.status_code == 404
+        anew = tuspy(server, owner).uploader(file_stream=file, chunk_size=MIB)
+        anew.upload()
+    check(server.client(owner), anew.url, film)
+
+
 async def test_tuspy_uploads_asynchronously(server: RunningServer, owner: str, film: Path) -> None:
     with film.open("rb") as file:
         uploader = tuspy(server, owner).async_uploader(file_stream=file, chunk_size=MIB)
@@ -132,6 +148,34 @@ async def test_aiotus_uploads_and_reads_its_metadata(public: RunningServer, owne
     assert told.protocol_versions == ["1.0.0"]
     assert "concatenation" in told.protocol_extensions
     await asyncio.to_thread(check, public.client(owner), str(location), film)
+
+
+class Deadly(io.BytesIO):
+    """A file that does *kill* when it is read from *at* for the first time, and then sets `killed`."""
+
+    def __init__(self, data: bytes, at: int, kill: Callable[[], None]) -> None:
+        super().__init__(data)
+        self.at, self.kill = at, kill
+        self.killed = threading.Event()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() == self.at and not self.killed.is_set():
+            self.kill()
+            self.killed.set()
+        return super().read(size)
+
+
+async def test_aiotus_outlives_a_server_that_is_killed(public: RunningServer, owner: str, film: Path) -> None:
+    file = Deadly(film.read_bytes(), 2 * MIB, public.kill)
+    headers = {"Authorization": f"Bearer {public.token(owner)}"}
+    patience = aiotus.RetryConfiguration(retry_attempts=60, max_retry_period_seconds=1)
+    upload = asyncio.create_task(aiotus.upload(f"{public.url}/api/uploads", file, config=patience, headers=headers, chunksize=MIB))
+    assert await asyncio.to_thread(file.killed.wait, 60)
+    await asyncio.to_thread(public.start)
+    location = await upload
+    assert location is not None
+    await asyncio.to_thread(check, public.client(owner), str(location), film)
+    assert await asyncio.to_thread(received, public) == SIZE - 2 * MIB, "the new process was sent what was missing, no more"
 
 
 async def test_aiotus_puts_several_files_together(public: RunningServer, owner: str, film: Path, tmp_path: Path) -> None:
@@ -191,7 +235,7 @@ def test_tus_js_client_that_was_killed_sends_no_acknowledged_byte_again(
 
 def test_tus_js_client_outlives_a_server_that_is_killed(public: RunningServer, owner: str, film: Path) -> None:
     film.write_bytes(padded(pictures.jpeg(320, 240), 40 * MIB))
-    running = node.program("upload.cjs", config(public, owner, film, chunkSize=MIB))
+    running = node.program("upload.cjs", config(public, owner, film, chunkSize=MIB, retryDelays=[200] * 300))
     assert running.stdout is not None
     for line in running.stdout:
         if '"accepted":5242880' in line:
@@ -212,6 +256,19 @@ def test_tus_js_client_begins_anew_when_its_upload_is_gone(server: RunningServer
     check(server.client(owner), again.lines[-1]["place"], film)
 
 
+def test_tus_js_client_ends_its_upload_and_nothing_is_left(server: RunningServer, owner: str, film: Path) -> None:
+    ended = node.run("upload.cjs", config(server, owner, film, chunkSize=MIB) | {"endAt": 3 * MIB})
+    assert ended.status == 0, ended.errors
+    path = re.sub(r"^https?://[^/]+", "", ended.lines[-1]["ended"])
+    assert server.client(owner).request("HEAD", path, TUS).status == 404
+    assert not (server.data / "uploads" / path.rpartition("/")[2]).exists()
+    assert server.client(owner).assets() == []
+    again = node.run("upload.cjs", config(server, owner, film))
+    assert again.status == 0, again.errors
+    assert again.lines[0] == {"resumes": 0}
+    check(server.client(owner), again.lines[-1]["place"], film)
+
+
 # -- curl -----------------------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +283,33 @@ def test_the_commands_in_the_docs_upload_with_curl(server: RunningServer, owner:
     place = re.search(r"^Content-Location: (\S+)", done.stdout, re.MULTILINE)
     assert place is not None, done.stdout
     check(server.client(owner), place[1], film.parent / "film.mp4")
+
+
+def test_curl_that_was_killed_goes_on_where_the_server_is(server: RunningServer, owner: str, film: Path) -> None:
+    data = film.read_bytes()
+    upload = begun(server.client(owner), len(data))
+    said = {**TUS, "Authorization": f"Bearer {server.token(owner)}"}
+
+    def curl(*options: str, **headers: str) -> list[str]:
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in {**said, **headers}.items()]
+        return ["curl", "-sSi", *options, *(part for line in lines for part in ("-H", line)), f"{server.url}{upload.path}"]
+
+    patch = functools.partial(curl, "-X", "PATCH", "-T", "-", Content_Type=BYTES["Content-Type"])
+    with subprocess.Popen(patch(Upload_Offset="0"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as sending:
+        assert sending.stdin is not None
+        sending.stdin.write(data[: 3 * MIB])
+        sending.stdin.flush()
+        assert until(lambda: grown(server, upload.id))
+        sending.kill()
+    head = subprocess.run(curl("-I"), capture_output=True, text=True, timeout=60, check=True).stdout
+    found = re.search(r"^Upload-Offset: (\d+)", head, re.MULTILINE)
+    assert found is not None, head
+    at = int(found[1])
+    assert 2 * MIB + MIB // 2 < at <= 3 * MIB, "what came before the kill is kept"
+    done = subprocess.run(patch(Upload_Offset=str(at)), input=data[at:], capture_output=True, timeout=60, check=True).stdout
+    place = re.search(rb"^Content-Location: (\S+)", done, re.MULTILINE)
+    assert place is not None, done
+    check(server.client(owner), place[1].decode(), film)
 
 
 def test_the_chunk_commands_in_the_docs_work(server: RunningServer, owner: str, film: Path) -> None:

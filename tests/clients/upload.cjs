@@ -16,6 +16,9 @@ const options = {
   },
   onChunkComplete(size, accepted) {
     console.log(JSON.stringify({ accepted }));
+    if (config.endAt && accepted >= config.endAt) {
+      upload.abort(true).then(() => console.log(JSON.stringify({ ended: upload.url })));
+    }
   },
   onSuccess(payload) {
     const place = payload && payload.lastResponse ? payload.lastResponse.getHeader("Content-Location") : null;
