@@ -13,6 +13,7 @@ from tests.kit.client import Answer, Client, media
 from tests.kit.postgres import PostgresServer, provided
 from tests.kit.promises import confirm, offer, sent
 from tests.kit.server import RunningServer
+from tests.kit.stores import ObjectStore
 from tests.kit.tus import begun
 from tests.kit.waiting import until
 
@@ -173,3 +174,23 @@ def test_the_library_is_not_loaded_where_records_are_in_sqlite(server: RunningSe
     command = [*server.command[:1], "-c", code]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, env=server.env, timeout=60)
     assert shown.stdout.split() == ["False"]
+
+
+def test_two_machines_with_one_database_and_one_bucket_are_one_service(
+    serve: Callable[..., RunningServer], postgres_url: str, versitygw: ObjectStore
+) -> None:
+    shared = {**versitygw.settings(), "DATABASE_URL": postgres_url, "MEDIA_LOCAL_STORE": "off"}
+    one, other = serve(**shared), serve(**shared)
+    here, there = one.client("me"), other.client("me")
+    key = here.stored(PHOTO, headers={"Idempotency-Key": "once"})["key"]
+    assert there.stored(PHOTO, headers={"Idempotency-Key": "once"})["key"] == key
+    assert Client(other.url).get(f"{media(key)}?w=20").status == 200
+    assert [asset["key"] for asset in there.get("/api/assets").json["assets"]] == [key]
+    offered = offer(here, contentType="image/jpeg", size=len(PHOTO))
+    assert sent(here, offered, PHOTO).status in {200, 201, 204}
+    assert confirm(there, offered["key"]).status == 200
+    assert confirm(here, offered["key"]).status == 200
+    assert there.delete(media(key)).status == 204
+    assert until(lambda: Client(one.url).get(media(key)).status == 404)
+    assert [asset["key"] for asset in here.get("/api/assets").json["assets"]] == [offered["key"]]
+    assert here.get("/api/usage").json["objects"] == there.get("/api/usage").json["objects"] == 1

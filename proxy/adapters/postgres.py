@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from proxy.adapters import schema
-from proxy.adapters.tables import HEAD
+from proxy.adapters.tables import HEAD, PARTIAL, metadata
 from proxy.errors import BadRequest, StartError, Unavailable
 
 FIRST_PROBE_S = 0.1
@@ -183,6 +183,8 @@ class PostgresDatabase:
         try:
             async with self._used(engine, MIGRATING_S) as connection:
                 await connection.execute(sql.select(sql.func.pg_advisory_xact_lock(MIGRATING)))
+                for index in (index for table in metadata.tables.values() for index in table.indexes if index.name in PARTIAL):
+                    index.dialect_options["postgresql"]["where"] = PARTIAL[str(index.name)]
                 await connection.run_sync(schema.bring_up)
         finally:
             await engine.dispose()
