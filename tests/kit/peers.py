@@ -76,7 +76,7 @@ async def serving(
         resource = app.router.add_resource(path)
         for method, handler in handlers.items():
             resource.add_route(method, handler, expect_handler=_not_yet)
-    runner = Runner(app, metrics, _NothingHot(), _unchanged, head_timeout_s=10, keepalive_s=60, drain_s=1)  # type: ignore[arg-type]
+    runner = Runner(app, metrics, _NothingHot(), _unchanged, lambda: None, head_timeout_s=10, keepalive_s=60, drain_s=1)  # type: ignore[arg-type]
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
