@@ -31,6 +31,7 @@ from proxy.commons import Commons
 from proxy.delivery import Delivery
 from proxy.descriptions import Descriptions
 from proxy.dispatch import Dispatch
+from proxy.events import Kind as Happened
 from proxy.feed import Feed
 from proxy.hot import HotAnswers
 from proxy.house import House, Role
@@ -170,7 +171,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             frozenset(settings.media_ignored_parameters),
             watermark_names,
         )
-        warming = Warming(delivery, gate.warm)
+        warming = Warming(delivery, gate.warm, lambda key, ends: catalogue.note(key, Happened.PROCESSED, {"presets": ends}))
         stack.push_async_callback(warming.finish)
         quotas = SqlQuotas(catalogue)
         ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, delivery.changed, warming.begin, quotas)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 import structlog
@@ -52,41 +53,56 @@ class Dispatch:
         self._news.set()
 
     async def run_for_ever(self) -> None:
-        """Send what is due, and wait for more."""
+        """Send what is due, each event for itself, so that one that is taken slowly holds none of another key up; wait for more."""
+        under_way: set[asyncio.Task[None]] = set()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            under_way.discard(task)
+            self._news.set()
+
         turn = 0
-        while True:
-            sent = 0
-            self._news.clear()
-            try:
-                sent = await self.send()
+        try:
+            while True:
+                self._news.clear()
+                for event, post in await self._due(AT_ONCE - len(under_way)):
+                    task = asyncio.create_task(self._send(event, post))
+                    under_way.add(task)
+                    task.add_done_callback(ended)
                 if turn % TIDY_EVERY == 0:
-                    await self._events.tidy(self._clock() - self._keep, TIDY_BATCH)
-            except MediaError as error:
-                log.warning("events.unread", reason=error.slug)
-            except Exception:  # the root of a task: the next turn may be luckier
-                log.exception("events.unread")
-            turn += 1
-            if not sent:
+                    await self._tidy()
+                turn += 1
                 try:
                     async with asyncio.timeout(POLL_S):
                         await self._news.wait()
                 except TimeoutError:
                     pass
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def send(self) -> int:
-        """Try all events that are due, side by side; how many were taken."""
-        if self._post is None:
-            return 0
+    async def _due(self, most: int) -> list[tuple[Event, Post]]:
+        if self._post is None or not most:
+            return []
         now = self._clock()
-        due = await self._events.due(now, now + CLAIM, AT_ONCE)
-        return sum(await asyncio.gather(*(self._try(self._post, event) for event in due)))
+        with _kept_alive():
+            return [(event, self._post) for event in await self._events.due(now, now + CLAIM, most)]
+        return []
 
-    async def _try(self, post: Post, event: Event) -> bool:
+    async def _tidy(self) -> None:
+        with _kept_alive():
+            await self._events.tidy(self._clock() - self._keep, TIDY_BATCH)
+
+    async def _send(self, event: Event, post: Post) -> None:
+        with _kept_alive():
+            await self._try(post, event)
+
+    async def _try(self, post: Post, event: Event) -> None:
         reason = await post(event)
         if reason is None:
             await self._events.delivered(event)
             self._metrics.event("delivered")
-            return True
+            return
         again = None
         if event.attempts < len(self._pauses):
             seconds = self._pauses[event.attempts] * random.uniform(0.9, 1.1)  # noqa: S311 - so that not all come at once
@@ -95,4 +111,13 @@ class Dispatch:
         self._metrics.event("failed" if again else "dead")
         level = log.info if again else log.error
         level("event.not_taken", id=event.id, key=event.key, attempt=event.attempts + 1, reason=reason, dead=again is None)
-        return False
+
+
+@contextmanager
+def _kept_alive() -> Iterator[None]:
+    try:
+        yield
+    except MediaError as error:
+        log.warning("events.unread", reason=error.slug)
+    except Exception:  # the root of a task: the next turn may be luckier
+        log.exception("events.unread")

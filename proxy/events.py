@@ -12,9 +12,11 @@ from proxy.keys import Key
 
 
 class Kind(StrEnum):
-    """What happened: an asset is there for everybody, or it is not any more."""
+    """What happened: an asset is there for everybody, or it is not any more; what is made of each upload has been made of it."""
 
     STORED = "asset.stored"
+    PROCESSED = "asset.processed"
+    QUARANTINED = "asset.quarantined"
     REMOVED = "asset.removed"
 
 

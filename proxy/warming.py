@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 
 import structlog
@@ -48,12 +48,18 @@ class Progress(StrEnum):
 class Warming:
     """Makes what *wanted* gives, by names, of each object it is told of. Nothing of it survives a restart but what was made.
 
-    All renditions of one object are asked for together, so that they share a decode.
+    All renditions of one object are asked for together, so that they share a decode; *processed* hears how they ended.
     """
 
-    def __init__(self, delivery: Delivery, wanted: Callable[[], Mapping[str, Wish]]) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        wanted: Callable[[], Mapping[str, Wish]],
+        processed: Callable[[Key, Mapping[str, Progress]], Awaitable[None]],
+    ) -> None:
         self._delivery = delivery
         self._wanted = wanted
+        self._processed = processed
         self._errands = Errands(WAITING)
         self._places = asyncio.Semaphore(AT_ONCE)
         self._pending: set[tuple[Key, str]] = set()
@@ -107,16 +113,19 @@ class Warming:
         try:
             async with self._places:
                 with self._delivery.expecting(key, len(wanted)):
-                    await asyncio.gather(*(self._make(key, name, wish) for name, wish in wanted.items()))
+                    ends = await asyncio.gather(*(self._make(key, name, wish) for name, wish in wanted.items()))
+            await self._processed(key, dict(zip(wanted, ends, strict=True)))
+        except MediaError as error:
+            log.warning("presets.not_told", key=key, reason=error.slug)
         finally:
             self._pending -= {(key, name) for name in wanted}
 
-    async def _make(self, key: Key, name: str, wish: Wish) -> None:
+    async def _make(self, key: Key, name: str, wish: Wish) -> Progress:
         for attempt in range(TRIES):
             try:
                 await self._delivery.rendition(key, wish[0], BROWSERS, ANYTHING, lasting=wish[1])
-            except NotFound:
-                return
+            except NotFound:  # removed meanwhile
+                return Progress.FAILED
             except (Busy, Unavailable) as error:
                 failure: MediaError = error
                 await asyncio.sleep(PAUSE_S * attempt)
@@ -125,7 +134,8 @@ class Warming:
                 break
             else:
                 self._pending.discard((key, name))
-                return
+                return Progress.READY
         self._failed.set((key, name), True)
         self._pending.discard((key, name))
         log.warning("preset.not_made", key=key, preset=name, reason=failure.slug)
+        return Progress.FAILED

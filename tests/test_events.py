@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import http.client
-import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,79 +18,21 @@ from tests import pictures
 from tests.kit.client import media
 from tests.kit.doors import doors
 from tests.kit.ports import free_port
+from tests.kit.receiver import WHSEC, Receiver, hooked, listening
 from tests.kit.server import KEPT_VARIABLES, REPOSITORY, RunningServer
+from tests.kit.sse import Stream
 from tests.kit.tus import MIB, begun
 from tests.kit.waiting import until
 
 PAGE = (REPOSITORY / "docs" / "events.md").read_text(encoding="utf-8")
-SECRET = b"the secret of the back end, long"
-WHSEC = f"whsec_{base64.b64encode(SECRET).decode()}"
 PHOTO = pictures.jpeg(64, 48)
 Serve = Callable[..., RunningServer]
-
-
-@dataclass
-class Receiver:
-    """A back end. *answers* are the statuses of the next requests, 204 beyond them."""
-
-    url: str = ""
-    answers: list[int] = field(default_factory=list)
-    taken: list[dict[str, Any]] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    tried: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-
-    def heard(self, headers: dict[str, str], body: bytes) -> int:
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        wanted = "v1," + base64.b64encode(hmac.digest(SECRET, signed, hashlib.sha256)).decode()
-        if wanted not in headers["webhook-signature"].split():
-            self.wrong.append(headers["webhook-signature"])
-        self.tried.append(headers["webhook-id"])
-        status = self.answers.pop(0) if self.answers else 204
-        if status == 204:
-            self.taken.append(json.loads(body))
-            self.ids.append(headers["webhook-id"])
-        return status
-
-    def types(self, key: str) -> list[str]:
-        return [event["type"] for event in self.taken if event["data"]["key"] == key]
-
-
-@contextmanager
-def listening(receiver: Receiver) -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status = receiver.heard({name.lower(): value for name, value in self.headers.items()}, body)
-            self.send_response(status)
-            if status == 302:
-                self.send_header("Location", receiver.url)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     with listening(Receiver()) as one:
         yield one
-
-
-def hooked(receiver: Receiver, **env: str) -> dict[str, str]:
-    settings = {"MEDIA_WEBHOOK_URL": receiver.url, "MEDIA_WEBHOOK_SECRET": WHSEC, "MEDIA_WEBHOOK_ALLOW_PRIVATE": "true"}
-    return settings | {"MEDIA_WEBHOOK_PAUSES": "0.1 0.1 0.1"} | env
 
 
 def command(server: RunningServer, *words: str) -> subprocess.CompletedProcess[str]:
@@ -178,6 +111,33 @@ def test_a_back_end_that_is_away_for_a_while_gets_everything(serve: Serve, tmp_p
     assert receiver.wrong == []
 
 
+def test_one_event_that_is_taken_slowly_keeps_no_other_key_waiting(serve: Serve, receiver: Receiver) -> None:
+    receiver.answers = ["late"]
+    client = serve(**hooked(receiver)).client("u7")
+    try:
+        late = client.stored(PHOTO)["key"]
+        assert until(lambda: len(receiver.tried) == 1)
+        others = [client.stored(PHOTO)["key"] for _ in range(20)]
+        assert until(lambda: sorted(receiver.keys) == sorted(others))
+    finally:
+        receiver.go.set()
+    assert until(lambda: receiver.types(late) == ["asset.stored"])
+
+
+def test_an_answer_that_was_lost_brings_the_event_again_and_one_that_comes_twice_stands_for_no_other(
+    serve: Serve, receiver: Receiver
+) -> None:
+    receiver.answers = ["lost", "twice", "twice"]
+    client = serve(**hooked(receiver)).client("u7")
+    keys = []
+    for number in range(4):
+        keys.append(client.stored(PHOTO)["key"])
+        assert until(lambda wanted=number + 2: len(receiver.tried) == wanted)  # type: ignore[misc]
+    assert receiver.keys == [keys[0], *keys]
+    assert receiver.ids[0] == receiver.ids[1]
+    assert len(set(receiver.ids)) == 4
+
+
 def test_dead_events_are_listed_and_can_be_replayed(serve: Serve, receiver: Receiver) -> None:
     receiver.answers = [500] * 4
     server = serve(**hooked(receiver))
@@ -249,48 +209,6 @@ def test_the_receivers_in_the_docs_take_what_is_signed_and_nothing_else(serve: S
 
 
 # -- to an owner --------------------------------------------------------------------------------------------------------------
-
-
-class Stream:
-    """GET /api/events, read in the background."""
-
-    def __init__(self, server: RunningServer, owner: str, last: str | None = None) -> None:
-        self._line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        headers = {"Authorization": f"Bearer {server.token(owner)}"} | ({} if last is None else {"Last-Event-ID": last})
-        self._line.request("GET", "/api/events", headers=headers)
-        self._socket = self._line.sock
-        self.answer = self._line.getresponse()
-        self.events: list[tuple[str | None, str, dict[str, Any]]] = []
-        self.ended = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        id, kind = None, ""
-        try:
-            for raw in self.answer:
-                name, _, value = raw.decode().rstrip("\n").partition(": ")
-                if name == "id":
-                    id = value
-                elif name == "event":
-                    kind = value
-                elif name == "data":
-                    self.events.append((id, kind, json.loads(value)))
-                    id = None
-        except (OSError, ValueError, http.client.HTTPException):
-            pass
-        finally:
-            self.ended.set()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # the other side was faster
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self.answer.close()
-        self._line.close()
 
 
 def test_owners_hear_of_their_own_objects_and_of_what_they_have_missed(server: RunningServer, owner: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests import pictures
 from tests.kit.client import Client, media
 from tests.kit.server import RunningServer
+from tests.kit.sse import Stream
 from tests.kit.waiting import until
 
 PRESETS = """
@@ -71,6 +72,17 @@ def test_a_preset_that_cannot_be_made_of_an_object_has_failed_and_the_others_are
     key, ended = made(warm, pictures.jpeg(64, 64))
     assert ended == {"card": "ready", "wide": "ready", "part": "failed"}
     assert warm.client("me").get(media(key)).status == 200
+
+
+def test_owners_hear_when_the_presets_of_an_upload_have_come_to_an_end(warm: RunningServer) -> None:
+    client = warm.client("me")
+    with Stream(warm, "me") as stream:
+        key = client.stored(pictures.jpeg(70, 70))["key"]
+        assert until(lambda: len(stream.events) == 2)
+        (_, stored, _), (id, processed, told) = stream.events
+    assert (stored, processed, told["data"]["key"]) == ("asset.stored", "asset.processed", key)
+    assert id is not None
+    assert told["data"]["presets"] == progress(client, key) == {"card": "ready", "wide": "ready", "part": "failed"}
 
 
 def test_what_a_preset_stores_lies_in_the_stores_and_all_of_it_goes_with_the_object(warm: RunningServer) -> None:

@@ -31,8 +31,14 @@ UNBOUNDED = Quota()
 HIDDEN = assets.c.state != sql.literal_column("'ready'")
 """As the index of the few that are not shown has it: SQLite uses that only where the same words are in the query."""
 
-HAPPENS = {State.READY: (Kind.STORED, State.PENDING), State.DELETED: (Kind.REMOVED, State.READY)}
-"""What it means to others when an asset comes to a state, if it was in that other one before."""
+TOLD_OF = frozenset({State.READY, State.QUARANTINED})
+"""The states in which others know of an asset."""
+HAPPENS = {
+    State.READY: (Kind.STORED, {State.PENDING, State.QUARANTINED}),
+    State.QUARANTINED: (Kind.QUARANTINED, {State.PENDING, State.READY}),
+    State.DELETED: (Kind.REMOVED, TOLD_OF),
+}
+"""What it means to others when an asset comes to a state, if it was in one of those before."""
 
 
 class Database(Protocol):
@@ -107,8 +113,11 @@ class SqlCatalogue:
     async def add(self, asset: Asset, reserved: Sequence[str] = ()) -> None:
         """Record *asset*, for which room was *reserved*; raises Conflict if its key or its owner's idempotency key is taken."""
         # In this order everywhere, the asset before what its owner has: so no two wait for each other.
+        noted = None
         async with self.begun() as connection:
-            await connection.execute(assets.insert().values(_row(asset)))
+            row = (await connection.execute(assets.insert().values(_row(asset)).returning(*assets.columns))).one()
+            if asset.state is State.READY and self._notes is not None:
+                noted = await self._notes.take(connection, row, Kind.STORED)
             if asset.state in COUNTED:
                 await counted(connection, self.insert, asset.owner, asset.size, 1)
                 if self.quota.is_set:
@@ -117,6 +126,7 @@ class SqlCatalogue:
                     before.check(self.quota, asset.size, 1)
             if reserved:
                 await connection.execute(reservations.delete().where(reservations.c.name.in_(reserved)))
+        await self._tell(noted)
 
     async def get(self, key: Key) -> Asset | None:
         """The record of *key* in whatever state."""
@@ -133,12 +143,12 @@ class SqlCatalogue:
             values["idempotency_key"] = None
         query = assets.update().where(assets.c.key == key, assets.c.state != str(State.DELETED)).values(values)
         query = query.returning(*assets.columns)
-        kind, before = HAPPENS.get(state, (None, None))
+        kind, before = HAPPENS.get(state, (None, frozenset()))
         noted = row = None
         async with self.begun() as connection:
             # A write comes first: SQLite lets nobody write who has only read in the same transaction, while others do.
             if kind is not None:
-                row = (await connection.execute(query.where(assets.c.state == before))).first()
+                row = (await connection.execute(query.where(assets.c.state.in_(before)))).first()
             if row is None:
                 row = (await connection.execute(query)).first()
             elif self._notes is not None and kind is not None:
@@ -155,8 +165,19 @@ class SqlCatalogue:
             row = (await connection.execute(query)).first()
             if row is not None and State(row.state) in COUNTED:
                 await counted(connection, self.insert, row.owner, -row.size, -1)
-            if row is not None and row.state == State.READY and self._notes is not None:
+            if row is not None and row.state in TOLD_OF and self._notes is not None:
                 noted = await self._notes.take(connection, row, Kind.REMOVED)
+        await self._tell(noted)
+
+    async def note(self, key: Key, kind: Kind, more: Mapping[str, Any]) -> None:
+        """Write down that *kind* happened to the READY asset of *key*; nothing happens if there is none."""
+        # A write, though nothing changes: it holds the record until the event stands, so that none comes behind its removal.
+        query = assets.update().where(assets.c.key == key, assets.c.state == State.READY).values(state=State.READY)
+        noted = None
+        async with self.begun() as connection:
+            row = (await connection.execute(query.returning(*assets.columns))).first()
+            if row is not None and self._notes is not None:
+                noted = await self._notes.take(connection, row, kind, more)
         await self._tell(noted)
 
     async def _tell(self, noted: tuple[str, int] | None) -> None:

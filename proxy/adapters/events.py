@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.adapters.catalogue import SqlCatalogue
 
 REASON_CHARS = 200
+NOTHING: Mapping[str, Any] = {}
 
 
 class Notes:
@@ -29,8 +30,10 @@ class Notes:
         self._base = public_url or ""
         self._sends = sends
 
-    async def take(self, connection: AsyncConnection, asset: sql.Row[Any], kind: Kind) -> tuple[str, int]:
-        """Note that *kind* happened to *asset*, a row of theirs; gives its owner and the event's number."""
+    async def take(
+        self, connection: AsyncConnection, asset: sql.Row[Any], kind: Kind, more: Mapping[str, Any] = NOTHING
+    ) -> tuple[str, int]:
+        """Note that *kind* happened to *asset*, a row of theirs, with *more* to say; gives its owner and the event's number."""
         now = datetime.now(UTC)
         stamp = int(now.timestamp() * 1_000_000)
         data = {
@@ -46,6 +49,7 @@ class Notes:
             "height": asset.height,
             "duration": asset.duration_s,
             "createdAt": _written(datetime.fromtimestamp(asset.created / 1_000_000, UTC)),
+            **more,
         }
         values = {
             "id": f"evt_{stamp:014x}{secrets.token_hex(8)}",

@@ -40,8 +40,12 @@ class Webhook:
 
     async def __aenter__(self) -> Self:
         resolver: AbstractResolver = DefaultResolver()
+        # A connection for each event: on one that stays, what a receiver answers too much is taken for the answer to the next.
+        connector = aiohttp.TCPConnector(
+            limit=AT_ONCE, force_close=True, resolver=resolver if self._may_be_private else _Public(resolver)
+        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=AT_ONCE, resolver=resolver if self._may_be_private else _Public(resolver)),
+            connector=connector,
             timeout=aiohttp.ClientTimeout(total=DEADLINE_S, connect=CONNECT_S),
             trust_env=False,
             auto_decompress=False,

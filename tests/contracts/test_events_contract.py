@@ -13,7 +13,7 @@ import pytest
 from proxy import keys
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.events import Notes, SqlEvents
-from proxy.events import Delivery, Event
+from proxy.events import Delivery, Event, Kind
 from proxy.keys import Key
 from proxy.ports import Asset, State
 from tests.kit.databases import Open
@@ -61,6 +61,29 @@ async def test_each_change_that_others_see_is_one_event(catalogue: SqlCatalogue)
     body = json.loads(told[0].body)
     assert (body["type"], body["data"]["url"]) == ("asset.stored", "https://media.example/api/media/u7/a.jpg")
     assert len({event.id for event in told}) == 2
+
+
+async def test_what_is_found_bad_and_what_was_made_of_an_asset_are_events_and_of_one_that_is_gone_none(
+    catalogue: SqlCatalogue,
+) -> None:
+    (key,) = await stored(catalogue, "a")
+    await catalogue.note(key, Kind.PROCESSED, {"presets": {"card": "ready"}})
+    await catalogue.mark(key, State.QUARANTINED)
+    await catalogue.note(key, Kind.PROCESSED, {})
+    await catalogue.mark(key, State.READY)
+    await catalogue.mark(key, State.QUARANTINED)
+    await catalogue.mark(key, State.DELETED)
+    await catalogue.note(key, Kind.PROCESSED, {})
+    told = await SqlEvents(catalogue).of_owner("u7", 0, 100)
+    assert [event.kind.removeprefix("asset.") for event in told] == [
+        "stored", "processed", "quarantined", "stored", "quarantined", "removed",
+    ]  # fmt: skip
+    assert json.loads(told[1].body)["data"]["presets"] == {"card": "ready"}
+
+
+async def test_an_asset_that_is_recorded_as_one_that_stands_is_an_event(catalogue: SqlCatalogue) -> None:
+    await catalogue.add(replace(asset("a"), state=State.READY))
+    assert [event.kind for event in await SqlEvents(catalogue).of_owner("u7", 0, 100)] == ["asset.stored"]
 
 
 async def test_a_record_that_is_dropped_while_everybody_sees_it_is_an_event(catalogue: SqlCatalogue) -> None:
