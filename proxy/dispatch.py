@@ -107,6 +107,8 @@ class Dispatch:
         if event.attempts < len(self._pauses):
             seconds = self._pauses[event.attempts] * random.uniform(0.9, 1.1)  # noqa: S311 - so that not all come at once
             again = self._clock() + timedelta(seconds=seconds)
+            if seconds < POLL_S:
+                asyncio.get_running_loop().call_later(seconds, self.wake)
         await self._events.failed(event, reason, again)
         self._metrics.event("failed" if again else "dead")
         level = log.info if again else log.error

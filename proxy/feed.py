@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from proxy.errors import RateLimited, Unavailable
 from proxy.events import Event, EventLog
+from proxy.flights import Flights
 from proxy.ports import Bus
 
 TOPIC = "events"
@@ -23,11 +26,20 @@ LOOK_S = 15.0
 
 
 class Listener:
-    """Somebody who wants to hear of one owner's objects. What is only of the moment waits in a short queue."""
+    """Somebody who wants to hear of one owner's objects. What is only of the moment waits in a short queue.
 
-    def __init__(self) -> None:
+    *turn* is the number of the news that it heard last: what was read from the log since then is all that there is.
+    """
+
+    def __init__(self, turn: int) -> None:
+        self.turn = turn
         self.passing: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MOST_WAITING)
         self.news = asyncio.Event()
+
+    def hear(self, turn: int) -> None:
+        """There is something in the log."""
+        self.turn = turn
+        self.news.set()
 
     def pass_on(self, moment: dict[str, Any]) -> None:
         """Tell it of what is only of the moment."""
@@ -43,6 +55,8 @@ class Feed:
         self._bus = bus
         self._listeners: dict[str, set[Listener]] = {}
         self._count = 0
+        self._turns = itertools.count()
+        self._reads: Flights[list[Event]] = Flights()
         self.noticed: Callable[[], None] = lambda: None
         self.is_over = False
         bus.listen(TOPIC, self._heard, self._missed)
@@ -65,7 +79,7 @@ class Feed:
             raise RateLimited(f"{MOST_OF_OWNER} of your connections listen already", headers={"Retry-After": "15"})
         if self._count >= MOST_LISTENERS:
             raise Unavailable("too many listen already", retry_after_s=15)
-        listener = Listener()
+        listener = Listener(next(self._turns))
         mine.add(listener)
         self._count += 1
         try:
@@ -82,16 +96,21 @@ class Feed:
         """What *owner* is told beyond *after*, until the end: events in order, what is of the moment, None as a sign of life."""
         while not self.is_over:
             listener.news.clear()
-            while found := await events.of_owner(owner, after, BATCH):
+            found: Sequence[Event] | None = None
+            while found is None or len(found) == BATCH:
+                # The many who are woken by one event, and have seen all before it, read it from the database once.
+                read = partial(events.of_owner, owner, after, BATCH)
+                found = await self._reads.join((owner, after, listener.turn), read)
                 for event in found:
                     yield event
-                after = found[-1].seq
+                    after = event.seq
             while not listener.passing.empty():
                 yield listener.passing.get_nowait()
             try:
                 async with asyncio.timeout(LOOK_S):
                     await listener.news.wait()
             except TimeoutError:
+                listener.turn = next(self._turns)
                 yield None
 
     def end(self) -> None:
@@ -109,16 +128,18 @@ class Feed:
         self._notice(said["owner"], said.get("moment"))
 
     def _notice(self, owner: str, moment: dict[str, Any] | None) -> None:
+        turn = next(self._turns)
         for listener in self._listeners.get(owner, ()):
             if moment is None:
-                listener.news.set()
+                listener.hear(turn)
             else:
                 listener.pass_on(moment)
         if moment is None:
             self.noticed()
 
     def _missed(self) -> None:
+        turn = next(self._turns)
         for listeners in self._listeners.values():
             for listener in listeners:
-                listener.news.set()
+                listener.hear(turn)
         self.noticed()

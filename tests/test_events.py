@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ from tests.kit.waiting import until
 
 PAGE = (REPOSITORY / "docs" / "events.md").read_text(encoding="utf-8")
 PHOTO = pictures.jpeg(64, 48)
+LISTENER_BYTES = 100 * 1024
+"""what a listener may take, with its connection"""
 Serve = Callable[..., RunningServer]
 
 
@@ -262,4 +266,28 @@ def test_there_is_an_end_to_how_many_listen(serve: Serve) -> None:
     finally:
         for one in streams:
             one.__exit__()
+    assert until(lambda: server.metric("media_event_listeners") == 0)
+
+
+def test_five_hundred_listen_in_bounded_memory_and_those_who_do_not_read_keep_nobody_waiting(serve: Serve) -> None:
+    server = serve()
+    owners = [f"owner{number}" for number in range(10)]
+    server.client(owners[0]).stored(PHOTO)
+    before = server.rss()
+    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+        readers = [stack.enter_context(Stream(server, owner)) for owner in owners for _ in range(5)]
+        wires = [(owner, stack.enter_context(server.wire())) for owner in owners for _ in range(45)]
+        for owner, wire in wires:
+            wire.request("GET", "/api/events", {"Authorization": f"Bearer {server.token(owner)}"})
+        assert until(lambda: server.metric("media_event_listeners") == 500)
+        assert server.client(owners[0]).get("/api/events").status == 429
+
+        def upload(owner: str) -> list[str]:
+            return [server.client(owner).stored(PHOTO)["key"] for _ in range(10)]
+
+        stored = dict(zip(owners, pool.map(upload, owners), strict=True))
+        for number, reader in enumerate(readers):
+            wanted = stored[owners[number // 5]]
+            assert until(lambda reader=reader, wanted=wanted: [told["data"]["key"] for _, _, told in reader.events] == wanted)  # type: ignore[misc]
+        assert server.rss() - before < 500 * LISTENER_BYTES
     assert until(lambda: server.metric("media_event_listeners") == 0)

@@ -50,6 +50,11 @@ class Receiver:
         """The keys of what was taken."""
         return [event["data"]["key"] for event in self.taken]
 
+    def once(self, key: str) -> list[str]:
+        """What was taken of *key*, as a receiver has it that leaves out what comes twice."""
+        taken = dict(zip(reversed(self.ids), reversed(self.taken), strict=True))
+        return [event["type"] for event in reversed(taken.values()) if event["data"]["key"] == key]
+
     def types(self, key: str) -> list[str]:
         return [event["type"] for event in self.taken if event["data"]["key"] == key]
 
