@@ -23,6 +23,7 @@ from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.events import SqlEvents
 from proxy.adapters.quotas import SqlQuotas
 from proxy.adapters.renderer import PoolRenderer
+from proxy.adoption import Adoption, Followers
 from proxy.allowances import Allowances
 from proxy.assets import Assets
 from proxy.auth import Tokens, check_key
@@ -49,6 +50,7 @@ from proxy.resuming import resuming
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.callers import Callers
 from proxy.routes.events import EventRoutes
+from proxy.routes.hooks import HookRoutes
 from proxy.routes.media import Departure, MediaRoutes
 from proxy.routes.metering import Meter
 from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
@@ -198,6 +200,8 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         resumable = await stack.enter_async_context(
             resuming(settings, pledged.grants, catalogue, ingest, quotas, ties.bus, presenter, meter, metrics, feed.passes, house)
         )
+        followers = Followers()
+        stack.push_async_callback(followers.finish)
         callers = Callers(tokens, allowances, Addresses(settings.media_trusted_proxies))
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
         health = _health(settings, tokens, kept, catalogue, pool, ties, metrics)
@@ -218,6 +222,16 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
                 kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())
             ),
             EventRoutes(events, feed, tokens),
+            HookRoutes(
+                [token.get_secret_value() for token in settings.media_hook_token],
+                stores.buckets(settings),
+                settings.minio_temp_bucket_name,
+                Adoption(kept.media, catalogue, assets, renderer, _max_bytes(settings), delivery.forget, warming.begin),
+                pledged.confirmation,
+                followers,
+                metrics,
+                settings.media_idle_timeout,
+            ),
             health,
             PageRoutes(),
         )

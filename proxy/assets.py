@@ -98,9 +98,14 @@ class Assets:
             await self._backend.head(key)
         await asyncio.shield(asyncio.create_task(self._take_away(key)))
 
-    async def _take_away(self, key: Key) -> None:
+    async def gone(self, key: Key) -> None:
+        """Drop the record and the variants of an object that somebody else has taken out of the stores."""
+        await asyncio.shield(asyncio.create_task(self._take_away(key, is_there=False)))
+
+    async def _take_away(self, key: Key, *, is_there: bool = True) -> None:
         await self._catalogue.mark(key, State.DELETED)
-        await self._backend.delete(key)
+        if is_there:
+            await self._backend.delete(key)
         try:
             await self._clear_away(key)
         except Unavailable:

@@ -14,6 +14,7 @@ from proxy.routes.assets import AssetRoutes
 from proxy.routes.chunks import ROUTE as UPLOAD_CHUNK
 from proxy.routes.chunks import ChunkRoutes
 from proxy.routes.events import EventRoutes
+from proxy.routes.hooks import HookRoutes
 from proxy.routes.media import MediaRoutes
 from proxy.routes.ops import HealthRoutes, PageRoutes
 from proxy.routes.promises import ROUTE as PRESIGNED
@@ -69,6 +70,7 @@ def mount(
     assets: AssetRoutes,
     store: StoreRoutes,
     events: EventRoutes,
+    hooks: HookRoutes,
     health: HealthRoutes,
     pages: PageRoutes,
 ) -> None:
@@ -106,6 +108,7 @@ def mount(
         ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
         ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
         ("events", "/api/events", {"GET": events.stream}),
+        ("hook", "/api/hooks/minio", {"POST": hooks.notify}),
         ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),
         ("live", "/api/health/live", {"GET": health.live, "HEAD": health.live}),
         ("ready", "/api/health/ready", {"GET": health.ready, "HEAD": health.ready}),

@@ -70,6 +70,9 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._events = Counter("media_events_sent", "Attempts to tell the back end of an event", ["outcome"], registry=registry)
+        self._notifications = Counter(
+            "media_notifications", "What stores told of their buckets, by what became of it", ["outcome"], registry=registry
+        )
         self._limited = Counter("media_rate_limited", "Requests refused because of a rate limit", ["limit"], registry=registry)
         self._redis = Counter(
             "media_redis_commands", "Commands to Redis by outcome: ok, late (no answer within 50 ms), failed", ["outcome"],
@@ -141,6 +144,9 @@ class Metrics:
 
     def event(self, outcome: str) -> None:
         self._events.labels(outcome).inc()
+
+    def notification(self, outcome: str) -> None:
+        self._notifications.labels(outcome).inc()
 
     def limited(self, limit: str) -> None:
         self._limited.labels(limit).inc()

@@ -272,6 +272,12 @@ class Catalogue(Protocol):
         """
         ...
 
+    async def replace(self, asset: Asset, before: Asset) -> None:
+        """Let *asset*, READY or QUARANTINED as *before* is, stand in its place; raises Conflict if that write is no more, and
+        QuotaExceeded. What the owner said of it stays: its name, and the key that makes the upload idempotent.
+        """
+        ...
+
     async def get(self, key: Key) -> Asset | None: ...
 
     async def find(self, owner: str, idempotency_key: str) -> Asset | None:

@@ -28,9 +28,10 @@ from proxy.tickets import Tickets
 
 @dataclass(frozen=True, slots=True)
 class Promised:
-    """Who may upload, and the routes of uploads that are promised before."""
+    """Who may upload, and the routes of uploads that are promised before, with what confirms them."""
 
     grants: Grants
+    confirmation: Confirmation
     routes: PromiseRoutes
 
 
@@ -60,6 +61,7 @@ async def promised(
     async with Confirmation(book, claims, kept.staged, catalogue, ingest, quotas, keep, patrols=house.keeps) as confirmation:
         yield Promised(
             Grants(tokens, upload_tokens, book, claims, ingest, quotas),
+            confirmation,
             PromiseRoutes(
                 presigned,
                 promising,

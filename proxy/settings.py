@@ -209,6 +209,9 @@ class Settings(BaseModel):
         (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800),
         description="seconds before each further attempt to tell the back end",
     )
+    media_hook_token: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
+        (), max_length=4, description="tokens by which stores may tell of their buckets, 32 bytes or more each"
+    )
     media_events_keep: Annotated[int, Field(ge=60, le=90 * 86_400)] = Field(
         7 * 86_400, description="seconds that an event is kept which everybody was told of"
     )
@@ -348,7 +351,7 @@ class Settings(BaseModel):
             raise ValueError("needs 32 bytes or more that nobody can guess; `openssl rand -base64 48` makes some")
         return secret
 
-    @field_validator("media_url_secrets")
+    @field_validator("media_url_secrets", "media_hook_token")
     @classmethod
     def _all_strong(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if any(_is_weak(secret.get_secret_value().rpartition(":")[2]) for secret in secrets):

@@ -158,6 +158,12 @@ def originals(
     return stores
 
 
+def buckets(settings: Settings) -> frozenset[str]:
+    """The names of the buckets that originals are in."""
+    named = (settings.minio_endpoint and settings.minio_bucket_name, settings.s3_bucket_name)
+    return frozenset(name for name in named if name)
+
+
 def minio(settings: Settings, bucket: str, spool: Path, name: str) -> S3Backend:
     """One bucket of the MinIO server."""
     from proxy.adapters.s3 import S3Backend  # noqa: PLC0415

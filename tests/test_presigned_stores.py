@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from botocore.session import get_session
 
 from tests import pictures
 from tests.kit.client import media
@@ -28,19 +27,12 @@ Serve = Callable[..., RunningServer]
 
 def staged(store: ObjectStore, env: dict[str, str]) -> dict[str, int]:
     """What lies in the bucket of uploads in progress."""
-    listed = client_of(store).list_objects_v2(Bucket=env["MINIO_TEMP_BUCKET_NAME"])
+    listed = store.client().list_objects_v2(Bucket=env["MINIO_TEMP_BUCKET_NAME"])
     return {entry["Key"]: entry["Size"] for entry in listed.get("Contents", [])}
 
 
 def is_ours(offered: dict[str, Any]) -> bool:
     return str(offered["uploadUrl"]).startswith("/api/upload/presigned/")
-
-
-def client_of(store: ObjectStore, access_key: str | None = None, secret_key: str | None = None) -> Any:
-    return get_session().create_client(
-        "s3", region_name=store.region, endpoint_url=store.endpoint, aws_access_key_id=access_key or store.access_key,
-        aws_secret_access_key=secret_key or store.secret_key,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("profile", ["minio", "versitygw"])
@@ -96,7 +88,7 @@ def test_a_store_takes_uploads_by_itself_and_only_as_they_were_promised(serve: S
 
     if writer:
         assert store.access_key not in json.dumps([offered, form])
-        check_can_only_write(client_of(store, *writer.values()), env, offered["key"])
+        check_can_only_write(store.client(*writer.values()), env, offered["key"])
 
 
 def upload_key(store: ObjectStore, env: dict[str, str]) -> dict[str, str]:

@@ -27,6 +27,8 @@ from proxy.quotas import Quota
 
 COUNTED = frozenset(State) - {State.DELETED}
 """The states in which an asset counts for its owner."""
+SAID = frozenset({"filename", "idempotency_key"})
+"""What the owner of an asset has said of it, which stays when its bytes change."""
 UNBOUNDED = Quota()
 HIDDEN = assets.c.state != sql.literal_column("'ready'")
 """As the index of the few that are not shown has it: SQLite uses that only where the same words are in the query."""
@@ -116,17 +118,36 @@ class SqlCatalogue:
         noted = None
         async with self.begun() as connection:
             row = (await connection.execute(assets.insert().values(_row(asset)).returning(*assets.columns))).one()
-            if asset.state is State.READY and self._notes is not None:
-                noted = await self._notes.take(connection, row, Kind.STORED)
+            if asset.state in TOLD_OF and self._notes is not None:
+                noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
             if asset.state in COUNTED:
-                await counted(connection, self.insert, asset.owner, asset.size, 1)
-                if self.quota.is_set:
-                    now = await standing(connection, asset.owner, asset.created, reserved)
-                    before = replace(now, bytes=now.bytes - asset.size, objects=now.objects - 1)
-                    before.check(self.quota, asset.size, 1)
+                await self._count(connection, asset, asset.size, 1, reserved)
             if reserved:
                 await connection.execute(reservations.delete().where(reservations.c.name.in_(reserved)))
         await self._tell(noted)
+
+    async def replace(self, asset: Asset, before: Asset) -> None:
+        """Let *asset* stand where *before* stood."""
+        values = {name: value for name, value in _row(asset).items() if name not in SAID}
+        query = assets.update().where(assets.c.key == asset.key, assets.c.etag == before.etag, assets.c.state == before.state)
+        noted = None
+        async with self.begun() as connection:
+            row = (await connection.execute(query.values(values).returning(*assets.columns))).first()
+            if row is None:
+                raise Conflict("the record is of another write")
+            await self._count(connection, asset, asset.size - before.size, 0)
+            if self._notes is not None:
+                noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
+        await self._tell(noted)
+
+    async def _count(
+        self, connection: AsyncConnection, asset: Asset, size: int, objects: int, reserved: Sequence[str] = ()
+    ) -> None:
+        await counted(connection, self.insert, asset.owner, size, objects)
+        if self.quota.is_set and (size > 0 or objects > 0):
+            now = await standing(connection, asset.owner, asset.created, reserved)
+            before = replace(now, bytes=now.bytes - size, objects=now.objects - objects)
+            before.check(self.quota, size, objects)
 
     async def get(self, key: Key) -> Asset | None:
         """The record of *key* in whatever state."""

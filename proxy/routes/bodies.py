@@ -18,20 +18,20 @@ JSON_TYPES = frozenset(("application/json", "application/merge-patch+json"))
 MAX_JSON_BYTES = 1 << 16
 
 
-async def json_body(request: web.Request, patience_s: float) -> dict[str, Any]:
+async def json_body(request: web.Request, patience_s: float, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """The JSON object in the body; raises Unsupported, TooLarge, TooSlow, BadRequest."""
     if request.content_type not in JSON_TYPES or request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Unsupported("send a JSON object, as application/json")
-    if (request.content_length or 0) > MAX_JSON_BYTES:
-        raise TooLarge(f"this body may have {MAX_JSON_BYTES} bytes", max_bytes=MAX_JSON_BYTES)
+    if (request.content_length or 0) > max_bytes:
+        raise TooLarge(f"this body may have {max_bytes} bytes", max_bytes=max_bytes)
     await go_ahead(request)
     text = b""
     try:
         async with asyncio.timeout(patience_s):
             async for chunk in raw_body(request):
                 text += chunk
-                if len(text) > MAX_JSON_BYTES:
-                    raise TooLarge(f"this body may have {MAX_JSON_BYTES} bytes", max_bytes=MAX_JSON_BYTES)
+                if len(text) > max_bytes:
+                    raise TooLarge(f"this body may have {max_bytes} bytes", max_bytes=max_bytes)
     except TimeoutError:
         raise TooSlow(f"the body did not come within {patience_s:g} seconds") from None
     try:

@@ -13,9 +13,12 @@ import pytest
 from proxy import keys
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.events import Notes, SqlEvents
+from proxy.adapters.quotas import SqlQuotas
+from proxy.errors import Conflict
 from proxy.events import Delivery, Event, Kind
 from proxy.keys import Key
 from proxy.ports import Asset, State
+from proxy.quotas import Usage
 from tests.kit.databases import Open
 
 HOUR = timedelta(hours=1)
@@ -79,6 +82,22 @@ async def test_what_is_found_bad_and_what_was_made_of_an_asset_are_events_and_of
         "stored", "processed", "quarantined", "stored", "quarantined", "removed",
     ]  # fmt: skip
     assert json.loads(told[1].body)["data"]["presets"] == {"card": "ready"}
+
+
+async def test_other_bytes_under_a_key_change_the_record_that_was_looked_at_and_are_an_event(catalogue: SqlCatalogue) -> None:
+    (key,) = await stored(catalogue, "a")
+    before = await catalogue.get(key)
+    assert before is not None
+    now = replace(before, size=25, etag="new", filename=None, state=State.READY)
+    await catalogue.replace(now, before)
+    with pytest.raises(Conflict):
+        await catalogue.replace(replace(now, etag="newest"), before)
+    after = await catalogue.get(key)
+    assert after is not None
+    assert (after.size, after.etag, after.filename) == (25, "new", "a.jpg")
+    assert await SqlQuotas(catalogue).usage("u7", datetime.now(UTC)) == Usage(25, 1, 0, 0)
+    told = await SqlEvents(catalogue).of_owner("u7", 0, 100)
+    assert [(event.kind, json.loads(event.body)["data"]["size"]) for event in told] == [("asset.stored", 10), ("asset.stored", 25)]
 
 
 async def test_an_asset_that_is_recorded_as_one_that_stands_is_an_event(catalogue: SqlCatalogue) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from botocore.session import get_session
 
 from proxy.adapters.s3 import S3Backend
 from scripts import stores
@@ -42,6 +43,8 @@ class ObjectStore:
         self.region = "us-east-1"
         self.access_key = f"test{secrets.token_hex(8)}"
         self.secret_key = secrets.token_hex(20)
+        self.more: dict[str, str] = {}
+        """further variables of its environment"""
         self.output = Output()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -59,7 +62,7 @@ class ObjectStore:
         command, environ = self._command()
         self._process = subprocess.Popen(
             command,
-            env={"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), **environ},
+            env={"PATH": os.environ.get("PATH", ""), "HOME": str(self.folder), **environ, **self.more},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -92,6 +95,13 @@ class ObjectStore:
     def bucket(self) -> str:
         """The name of a bucket that nobody has."""
         return f"test-{secrets.token_hex(8)}"
+
+    def client(self, access_key: str | None = None, secret_key: str | None = None) -> Any:
+        """A client of S3 that is not ours, with the administrator's rights or those of a key."""
+        return get_session().create_client(
+            "s3", region_name=self.region, endpoint_url=self.endpoint, aws_access_key_id=access_key or self.access_key,
+            aws_secret_access_key=secret_key or self.secret_key,
+        )  # fmt: skip
 
     def backend(self, folder: Path, name: str = "minio", **settings: Any) -> S3Backend:
         """A backend in a bucket of its own, not opened yet; *settings* replace what it is given."""

@@ -1,0 +1,214 @@
+"""Objects that others have put into a bucket, or taken out of it: their records follow what the stores have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
+
+from processors import formats
+from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
+from processors.formats import Format, Kind
+from proxy import keys, streams
+from proxy.assets import Assets
+from proxy.descriptions import details
+from proxy.errors import BadRequest, Conflict, NotFound, QuotaExceeded, TooLarge, Unavailable
+from proxy.keys import Key
+from proxy.ports import Asset, Backend, Catalogue, ObjectMeta, ObjectReader, Renderer, State
+from proxy.sources import Overwritten, Sources
+
+AT_ONCE = 4
+"""objects that are looked at side by side: requests must not wait for them"""
+WAITING = 2_000
+WAIT_S = 10.0
+"""for all that one notification tells of; what takes longer goes on, and is found done when it is told again"""
+VERDICTS = (BadRequest, TooLarge, Unsupported, Corrupt, TooCostly)
+"""What an upload of the same bytes would be refused with for good."""
+GENERIC = "application/octet-stream"
+
+log = structlog.get_logger(__name__)
+
+
+class Outcome(StrEnum):
+    """What became of something that a store told of."""
+
+    RECORDED = "recorded"
+    REPLACED = "replaced"
+    QUARANTINED = "quarantined"
+    REMOVED = "removed"
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+    UNCHANGED = "unchanged"
+    IGNORED = "ignored"
+
+
+class Adoption:
+    """Brings the record of a key to what *backend* has under it now, whatever was told, how often, and in which order.
+
+    What is new, or overwritten, is looked at as an upload is: what would be refused is QUARANTINED, and its bytes stay where they
+    are. *limits* are those of uploads. *forget* drops what is known and kept of a key, *stored* is told of a new object and its
+    type.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        catalogue: Catalogue,
+        assets: Assets,
+        renderer: Renderer,
+        limits: Mapping[Kind, int],
+        forget: Callable[[Key], Awaitable[None]],
+        stored: Callable[[Key, str], None],
+    ) -> None:
+        self._backend = backend
+        self._catalogue = catalogue
+        self._assets = assets
+        self._renderer = renderer
+        self._sources = Sources(backend, limits)
+        self._limits = limits
+        self._forget = forget
+        self._stored = stored
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+
+    async def follow(self, key: Key) -> Outcome:
+        """Let the record of *key* say what is there. Raises Unavailable and Busy; then it is to be told again."""
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock, self._places:
+            try:
+                return await self._here(key)
+            except NotFound:
+                return await self._gone(key)
+
+    async def _gone(self, key: Key) -> Outcome:
+        asset = await self._catalogue.get(key)
+        if asset is None:
+            await self._forget(key)
+        if asset is None or asset.state in {State.PENDING, State.DELETED}:  # somebody is at work on it, who will finish
+            return Outcome.UNCHANGED
+        await self._assets.gone(key)
+        log.info("object.gone", key=key)
+        return Outcome.REMOVED
+
+    async def _here(self, key: Key) -> Outcome:
+        meta = await self._backend.head(key)
+        before = await self._catalogue.get(key)
+        if before is not None and (before.etag == meta.etag or before.state in {State.PENDING, State.DELETED}):
+            return Outcome.UNCHANGED  # most of all, what this service has stored itself
+        asset = await self._judged(meta)
+        try:
+            if before is None:
+                await self._catalogue.add(asset)
+            else:
+                await self._catalogue.replace(asset, before)
+        except Conflict:  # another process has heard of it, too
+            return Outcome.UNCHANGED
+        except QuotaExceeded:
+            log.warning("object.not_recorded", key=key, reason=QuotaExceeded.slug)
+            return Outcome.REFUSED
+        await self._forget(key)
+        if asset.state is State.QUARANTINED:
+            return Outcome.QUARANTINED
+        self._stored(key, asset.content_type)
+        return Outcome.RECORDED if before is None else Outcome.REPLACED
+
+    async def _judged(self, meta: ObjectMeta) -> Asset:
+        """The record that the object deserves, READY or QUARANTINED."""
+        try:
+            asset = await self._checked(meta)
+        except VERDICTS as error:
+            log.warning("object.quarantined", key=meta.key, reason=error.slug)
+            return await self._record(meta, meta.content_type or GENERIC, State.QUARANTINED)
+        return asset
+
+    async def _checked(self, meta: ObjectMeta) -> Asset:
+        async with self._sources.opened(meta) as reader:
+            head, _ = await streams.peek(aiter(reader), formats.HEAD_BYTES)
+        format = formats.sniff(head)
+        if not formats.agree(format, meta.content_type):
+            raise Unsupported(f"the object is {format.mime}, which is not what its Content-Type says")
+        limit = self._limits[format.kind]
+        if meta.size > limit:
+            raise TooLarge(f"an object of this type may have {limit} bytes", max_bytes=limit)
+        meta = await self._as_stored(meta, format)
+        asset = await self._record(meta, format.mime, State.READY)
+        if format.kind is Kind.DOCUMENT:
+            return asset
+        async with self._sources.opened(meta) as reader:
+            seen = await self._renderer.inspect(reader)
+        return replace(asset, width=seen.width, height=seen.height, duration_s=seen.duration_s, details=details(seen))
+
+    async def _as_stored(self, meta: ObjectMeta, format: Format) -> ObjectMeta:
+        # Stores and CDNs give out what they have under the type that they have: so both must be right there.
+        is_named = formats.by_mime(meta.content_type) is format
+        if is_named and format.kind is not Kind.DRAWING:
+            return meta
+        async with AsyncExitStack() as stack:
+            reader = await stack.enter_async_context(self._sources.opened(meta))
+            body, size = aiter(reader), meta.size
+            if format.kind is Kind.DRAWING:
+                clean = await stack.enter_async_context(self._renderer.cleaned(body))
+                if is_named and not clean.is_changed:
+                    return meta
+                body, size = clean.body, clean.size
+
+            async def unless_overwritten(staged: ObjectReader) -> None:
+                if (await self._backend.head(meta.key)).etag != meta.etag:
+                    raise Overwritten
+
+            await self._backend.put(meta.key, body, format.mime, unless_overwritten, size=size)
+        return await self._backend.head(meta.key)
+
+    async def _record(self, meta: ObjectMeta, content_type: str, state: State) -> Asset:
+        digest = streams.Digest()
+        async with self._sources.opened(meta) as reader:
+            await streams.drained(digest.through(aiter(reader)))
+        return Asset(
+            meta.key, keys.owner(meta.key), None, content_type, meta.size, digest.hex, meta.etag, meta.modified, meta.store,
+            state=state,
+        )  # fmt: skip
+
+
+class Followers:
+    """Work on what notifications tell of, which goes on when a notification has waited for it long enough."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def all(self, work: list[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
+        """How each ended, in `WAIT_S` seconds at most; raises Unavailable if some have not, and what one of them raised."""
+        if len(self._tasks) + len(work) > WAITING:
+            for one in work:
+                one.close()
+            raise Unavailable("too many notifications are being worked on", retry_after_s=30)
+        tasks = [asyncio.create_task(one) for one in work]
+        self._tasks.update(tasks)
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=WAIT_S)
+            if late:
+                raise Unavailable("it is being worked on: tell it again later", retry_after_s=10)
+        return [task.result() for task in tasks]
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, MediaError):
+            log.warning("object.not_followed", reason=error.slug)
+        elif error is not None:
+            log.error("object.not_followed", exc_info=error)
+
+    async def finish(self) -> None:
+        """End what is under way: it is told again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
