@@ -307,8 +307,8 @@ class Uploads:
 
     async def tell(self, session: Session, received: int) -> None:
         """Let the owner know how far the upload is."""
-        moment = {"type": "upload.progress", "id": session.id, "receivedBytes": received, "totalBytes": session.length}
-        await self._passes(session.owner, moment)
+        progress = {"id": session.id, "filename": session.filename, "receivedBytes": received, "totalBytes": session.length}
+        await self._passes(session.owner, {"type": "upload.progress", **progress})
 
     async def abort(self, grant: Grant, id: str, *forms: Form) -> None:
         """End the upload and drop its bytes, also while they come; what has become an asset stays one. Raises Locked, NotFound."""

@@ -23,7 +23,7 @@ from tests.kit.ports import free_port
 from tests.kit.receiver import WHSEC, Receiver, hooked, listening
 from tests.kit.server import KEPT_VARIABLES, REPOSITORY, RunningServer
 from tests.kit.sse import Stream
-from tests.kit.tus import MIB, begun
+from tests.kit.tus import MIB, begun, metadata
 from tests.kit.waiting import until
 
 PAGE = (REPOSITORY / "docs" / "events.md").read_text(encoding="utf-8")
@@ -232,9 +232,10 @@ def test_owners_hear_of_their_own_objects_and_of_what_they_have_missed(server: R
 
 def test_an_owner_sees_an_upload_grow(server: RunningServer, owner: str) -> None:
     with Stream(server, owner) as stream:
-        upload = begun(server.client(owner), 2 * MIB)
+        upload = begun(server.client(owner), 2 * MIB, {"Upload-Metadata": metadata(filename="film.mp4")})
         assert upload.append(b"x" * MIB).status == 204
-        progress = {"type": "upload.progress", "id": upload.id, "receivedBytes": MIB, "totalBytes": 2 * MIB}
+        sizes = {"receivedBytes": MIB, "totalBytes": 2 * MIB}
+        progress = {"type": "upload.progress", "id": upload.id, "filename": "film.mp4", **sizes}
         assert until(lambda: (None, "upload.progress", progress) in stream.events)
 
 

@@ -1,14 +1,19 @@
 // The wire: every request of this page. Failures come as Problem, whatever went wrong.
 
+import { hear } from "./messages.js";
+
 const HEALTH_MS = 5_000; // the page waits for it
 const CALL_MS = 30_000;
 const PICTURE_MS = 120_000;
 const STALL_MS = 60_000; // the server gives an upload 30 s without a byte
 const ANSWER_MS = 180_000; // everything is sent: digest, sync and decoding are left
+const SILENCE_MS = 45_000; // the stream of events says every 15 s that it is there
 const IMAGE_TYPES = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"; // what <img> asks for
 
 /** Where resumable uploads are, as a path: this page may stand below one. */
 export const UPLOADS = new URL("api/uploads/", document.baseURI).pathname;
+/** Where uploads in numbered chunks are. */
+export const CHUNKED = new URL("api/upload/chunked/", document.baseURI).pathname;
 
 /** A failure, as the problem document says it (RFC 9457). *status* is 0 when no answer came. */
 export class Problem extends Error {
@@ -102,6 +107,23 @@ export class Api {
     }
   }
 
+  /** What the caller has, and may have: {bytes, objects, reserved, quota}. */
+  async usage(signal) {
+    return this.authorized("api/usage", { signal }, (answer) => answer.json());
+  }
+
+  /**
+   * Listen to what happens to the caller's files, beyond the event *last* or from now on: *opened* is called once, *heard* with
+   * each message (see messages.js). Resolves when the server ends it; raises Problem when it breaks or falls silent.
+   */
+  async listen(last, signal, opened, heard) {
+    const headers = last === null ? {} : { "Last-Event-ID": last };
+    return this.authorized("api/events", { headers, signal, cache: "no-store", ms: SILENCE_MS }, (answer, alive) => {
+      opened();
+      return hear(answer.body, heard, alive);
+    });
+  }
+
   /** How far the resumable upload at *address* is, without disturbing who sends it: {state, offset, length, refusal, …}. */
   async standing(address, signal) {
     return this.authorized(address, { cache: "no-store", signal }, (answer) => answer.json());
@@ -171,16 +193,20 @@ export class Api {
     }
   }
 
-  /** What *read* makes of a good answer; *ms* is the time for all of it, the body too. */
+  /** What *read* makes of a good answer; *ms* is the time for all of it, the body too, and begins anew when *read* calls its second. */
   async #fetch(path, { signal, ms = CALL_MS, ...options }, read) {
     signal?.throwIfAborted();
     const deadline = new AbortController();
     const cut = () => deadline.abort();
-    const timer = setTimeout(cut, ms);
+    let timer = setTimeout(cut, ms);
+    const alive = () => {
+      clearTimeout(timer);
+      timer = setTimeout(cut, ms);
+    };
     signal?.addEventListener("abort", cut);
     try {
       const answer = await fetch(path, { ...options, signal: deadline.signal, credentials: "omit" });
-      if (answer.ok) return await read(answer);
+      if (answer.ok) return await read(answer, alive);
       throw new Problem(answer.status, parsed(await answer.text()), seconds(answer.headers.get("Retry-After")));
     } catch (error) {
       if (error instanceof Problem || signal?.aborted) throw error;

@@ -1,12 +1,17 @@
 // The page put together: who is signed in, what is being uploaded, what is there.
 
 import { Api } from "./api.js";
+import { Details } from "./details.js";
+import { Elsewhere } from "./elsewhere.js";
 import { Gallery } from "./gallery.js";
+import { Live } from "./live.js";
 import { announce, byId } from "./page.js";
 import { Thumbnails } from "./pictures.js";
 import { BadToken, Session, takenFromAddress, when } from "./token.js";
 import { Uploads } from "./uploads.js";
+import { Usage } from "./usage.js";
 import { Viewer } from "./viewer.js";
+import { counted, shownName } from "./wording.js";
 
 const READS = {
   public: "Anyone with a link can open these files.",
@@ -18,9 +23,19 @@ const fresh = takenFromAddress(); // before anything is waited for: it is not to
 const session = new Session();
 const api = new Api(session);
 const thumbnails = new Thumbnails(api);
-const viewer = new Viewer(api);
+const viewer = new Viewer(api, new Details(api));
 const gallery = new Gallery(api, session, thumbnails, viewer);
-const uploads = new Uploads(api, session, (asset) => gallery.add(asset));
+const usage = new Usage(api, session);
+const uploads = new Uploads(api, session, stored);
+const elsewhere = new Elsewhere(api, (address) => uploads.isOurs(address), () => usage.changed());
+const live = new Live(api, session, { opened, event: happened, state: tellLive });
+
+/** A file of this page has arrived. */
+function stored(asset) {
+  news.delete(asset.key);
+  gallery.add(asset);
+  usage.changed();
+}
 
 function sessionChanged() {
   const { subject, expires, reason } = session;
@@ -37,6 +52,69 @@ function sessionChanged() {
   }
   gallery.sessionChanged();
   uploads.sessionChanged();
+  usage.sessionChanged();
+  if (!signedIn) elsewhere.clear();
+  live.sessionChanged();
+}
+
+const NEWS_MS = 1_000; // what comes in so short a time is told in one sentence
+const news = new Map(); // key -> name, of files that have come from elsewhere
+let telling = 0;
+
+/** The stream of events has begun; with *missed*, things may have happened that it does not tell. */
+function opened(missed) {
+  if (missed) gallery.refresh();
+  usage.changed();
+}
+
+function happened(type, said) {
+  if (type === "upload.progress") {
+    elsewhere.progress(said);
+    return;
+  }
+  const asset = said.data;
+  if (typeof asset?.key !== "string") return;
+  if (type === "asset.stored") {
+    if (gallery.add(asset)) tellSoon(asset);
+    viewer.changed(asset);
+  } else if (type === "asset.processed") {
+    viewer.changed(asset);
+  } else if (type === "asset.quarantined") {
+    const withheld = { ...asset, state: "quarantined" };
+    gallery.add(withheld);
+    viewer.changed(withheld);
+  } else if (type === "asset.removed") {
+    news.delete(asset.key);
+    const name = gallery.removed(asset.key);
+    viewer.removed(asset.key);
+    if (name !== null) announce(`${name} was deleted elsewhere.`);
+  } else {
+    return;
+  }
+  elsewhere.settled();
+  usage.changed();
+}
+
+function tellSoon(asset) {
+  news.set(asset.key, shownName(asset.filename || asset.key.split("/").pop()));
+  clearTimeout(telling);
+  telling = setTimeout(() => {
+    const names = [...news.values()];
+    news.clear();
+    if (names.length) announce(names.length === 1 ? `${names[0]} has arrived.` : `${counted(names.length, "file")} have arrived.`);
+  }, NEWS_MS);
+}
+
+function tellLive(state, problem) {
+  const words = {
+    off: "",
+    live: "Live",
+    waiting: problem?.status === 429 ? "Not live: too many of your pages are open" : "Not live: the line is broken",
+    refused: problem?.status === 403 ? "Not live: your token does not allow it" : "Not live",
+  }[state];
+  const region = byId("live-state");
+  region.dataset.state = state;
+  if (region.textContent !== words) region.textContent = words;
 }
 
 function tellToken(problem) {

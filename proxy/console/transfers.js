@@ -43,14 +43,21 @@ export class LargeTransfer {
   #pace = new Pace();
   #isMoving = false;
   #release = null;
+  #addresses = new Set(); // all that there were: what is told of them may come late
 
   /** The way of *file*, shown in *row*, or of what *entry* notes (see unfinished.js), where *file* is null until it is chosen. */
   constructor(api, file, row, show, entry = null) {
     this.#api = api;
     this.#file = file;
     this.#entry = entry ?? { address: null, name: file.name, size: file.size, lastModified: file.lastModified };
+    this.#addresses.add(this.#entry.address);
     this.#row = row;
     this.#show = show;
+  }
+
+  /** Whether it goes to *address*, or has. */
+  goesTo(address) {
+    return this.#addresses.has(address);
   }
 
   get address() {
@@ -123,6 +130,7 @@ export class LargeTransfer {
     return {
       begun: async (address) => {
         this.#entry.address = address;
+        this.#addresses.add(address);
         await this.#hold(signal);
       },
       kept: (expires) => {

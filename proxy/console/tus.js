@@ -2,6 +2,7 @@
 // server says that it stands.
 
 import { Problem, UPLOADS } from "./api.js";
+import { isBack } from "./pause.js";
 
 const MIB = 2 ** 20;
 const LEAST_SLICE = MIB; // what nginx lets through if nobody has told it otherwise
@@ -196,22 +197,6 @@ export class Resumable {
       if (await isBack(Math.min(left, 1000), signal)) return;
     }
   }
-}
-
-/** Whether the line came back within *ms*; raises the reason of *signal*. */
-function isBack(ms, signal = new AbortController().signal) {
-  return new Promise((resolve, reject) => {
-    const over = new AbortController();
-    const end = (settle, value) => {
-      clearTimeout(timer);
-      over.abort();
-      settle(value);
-    };
-    const timer = setTimeout(end, ms, resolve, false);
-    addEventListener("online", () => end(resolve, true), { signal: over.signal });
-    signal.addEventListener("abort", () => end(reject, signal.reason), { signal: over.signal });
-    if (signal.aborted) end(reject, signal.reason);
-  });
 }
 
 function base64(text) {

@@ -72,6 +72,11 @@ export class Uploads {
     this.#advance();
   }
 
+  /** Whether what goes to *address* goes there from this page. */
+  isOurs(address) {
+    return this.#items.some((item) => item.transfer.goesTo?.(address));
+  }
+
   /** Stop everything and empty the list. What is unfinished stays noted for its owner. */
   clear() {
     this.#restoring.abort();

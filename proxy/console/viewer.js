@@ -1,4 +1,5 @@
-// One file, large: a picture at any size, fit and format with the address that gives it; films and sound in a player.
+// One file, large: a picture at any size, fit and format with the address that gives it; films and sound in a player; and what its
+// record says.
 
 import { mediaPath } from "./api.js";
 import { linkOf } from "./gallery.js";
@@ -11,15 +12,17 @@ const SETTLE_MS = 250;
 
 export class Viewer {
   #api;
+  #details;
   #asset = null;
   #name = "";
   #address = "";
   #work = new AbortController();
   #timer = 0;
-  reads = "public";
+  #reads = "public";
 
-  constructor(api) {
+  constructor(api, details) {
     this.#api = api;
+    this.#details = details;
     const controls = byId("viewer-controls");
     for (const width of [...WIDTHS, null]) byId("viewer-widths").append(this.#chip(width));
     controls.addEventListener("submit", (event) => event.preventDefault());
@@ -30,22 +33,46 @@ export class Viewer {
     byId("viewer-url").addEventListener("focus", (event) => event.target.select());
   }
 
+  /** Who may read: public, owner or signed. */
+  set reads(mode) {
+    this.#reads = this.#details.reads = mode;
+  }
+
+  /** Something happened to *asset*: its record says what. */
+  changed(asset) {
+    if (this.#asset?.key !== asset.key) return;
+    if (asset.state === this.#asset.state) this.#details.reload();
+    else if (byId("viewer").open) this.#open({ ...this.#asset, ...asset, state: asset.state });
+  }
+
+  /** The file of *key* is not there any more. */
+  removed(key) {
+    if (this.#asset?.key === key) byId("viewer").close();
+  }
+
   /** Open the dialog on *asset*, called *name*. */
   show(asset, name) {
-    this.#asset = asset;
     this.#name = name;
     byId("viewer-title").textContent = name;
+    this.#open(asset);
+    byId("viewer").showModal();
+  }
+
+  #open(asset) {
+    this.#asset = asset;
+    const isThere = asset.state !== "quarantined";
     const controls = byId("viewer-controls");
     controls.reset();
-    controls.hidden = kind(asset) !== "picture";
+    controls.hidden = kind(asset) !== "picture" || !isThere;
+    byId("viewer-address").hidden = !isThere;
     controls.elements.w.value = String(Math.min(640, asset.width || 640));
-    const open = this.reads === "public";
+    const open = this.#reads === "public";
     byId("viewer-open").hidden = !open;
     byId("viewer-note").textContent = open
       ? "Anyone who has this address can open it."
       : "This address opens only with your token, sent as an Authorization header.";
-    byId("viewer").showModal();
     this.#changed(0);
+    this.#details.show(asset);
   }
 
   #chip(width) {
@@ -101,8 +128,9 @@ export class Viewer {
     this.#work.abort();
     this.#work = new AbortController();
     const what = kind(this.#asset);
-    if (what === "picture") this.#picture(params, this.#work.signal);
-    else if (what === "document" || this.reads !== "public") this.#still(what);
+    if (this.#asset.state === "quarantined") this.#withheld(what);
+    else if (what === "picture") this.#picture(params, this.#work.signal);
+    else if (what === "document" || this.#reads !== "public") this.#still(what);
     else this.#player(what);
   }
 
@@ -110,7 +138,7 @@ export class Viewer {
     const stage = byId("viewer-stage");
     stage.setAttribute("aria-busy", "true");
     try {
-      const blob = await this.#api.picture(mediaPath(this.#asset.key, params), { openly: this.reads === "public", signal });
+      const blob = await this.#api.picture(mediaPath(this.#asset.key, params), { openly: this.#reads === "public", signal });
       if (signal.aborted) return;
       const image = document.createElement("img");
       const address = URL.createObjectURL(blob);
@@ -153,6 +181,12 @@ export class Viewer {
     this.#say(facts(this.#asset));
   }
 
+  #withheld(what) {
+    byId("viewer-stage").removeAttribute("aria-busy");
+    this.#replace(icon(what));
+    this.#say("It is quarantined: nobody can open it.", true);
+  }
+
   #still(what) {
     this.#replace(icon(what));
     this.#say(facts(this.#asset));
@@ -174,6 +208,8 @@ export class Viewer {
     this.#work.abort();
     this.#replace();
     this.#say("");
+    this.#details.clear();
+    this.#asset = null;
   }
 
   #say(text, problem = false) {

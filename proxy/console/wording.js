@@ -53,7 +53,17 @@ export function facts(asset) {
 
 /** A file's name as it may stand in a sentence: no line breaks, and no direction marks that would turn the rest around. */
 export function shownName(name) {
-  return name.replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim() || "Unnamed file";
+  return plain(name) || "Unnamed file";
+}
+
+/** Text of anybody's as one line of its own: as `shownName`, and nothing where nothing is left. */
+export function plain(text) {
+  return String(text).replace(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim();
+}
+
+/** *date* as the reader's clock and calendar say it, to the second. */
+export function moment(date) {
+  return Number.isNaN(date.getTime()) ? "" : date.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
 }
 
 /** "1 file", "3 files". */
@@ -74,6 +84,7 @@ const SENTENCES = {
   "busy": "The server is busy. Try again in a moment.",
   "rate-limited": "That was too much in a short time. Try again in a moment.",
   "unavailable": "A part of the server does not answer. Try again in a moment.",
+  "quota-exceeded": "You have no room left for this.",
   "storage-full": "The server has no space left.",
   "too-many-requests": "That was too much at once. Try again in a moment.",
   "unreadable": "The file cannot be read any more: it was changed or moved. Choose the same file again to go on.",

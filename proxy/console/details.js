@@ -1,0 +1,157 @@
+// What the record of a file says, as a list of terms. Everything in it is text, whoever has written it.
+
+import { mediaPath } from "./api.js";
+import { byId, copy } from "./page.js";
+import { kind } from "./pictures.js";
+import { moment, plain, sentence, size, typeName, duration } from "./wording.js";
+
+const WIDTHS = [320, 640, 1280, 1920];
+const MOST_CHARS = 2_000;
+const MOST_ENTRIES = 100;
+const STATES = { ready: "Ready", pending: "Being checked", quarantined: "Quarantined: nobody can open it" };
+const PROGRESS = { ready: "ready", pending: "being made", failed: "cannot be made" };
+
+export class Details {
+  #api;
+  #key = null;
+  #asset = null;
+  #work = new AbortController();
+  reads = "public";
+
+  constructor(api) {
+    this.#api = api;
+  }
+
+  /** Show what is known of *asset*, and then all that its record says. */
+  show(asset) {
+    this.#key = asset.key;
+    this.#asset = asset;
+    this.#fill(asset);
+    this.reload();
+  }
+
+  /** Ask for the record again. */
+  async reload() {
+    this.#work.abort();
+    this.#work = new AbortController();
+    const { signal } = this.#work;
+    const state = byId("details-state");
+    state.textContent = "";
+    try {
+      const record = await this.#api.asset(this.#key, signal);
+      if (signal.aborted) return;
+      // Of what is quarantined only admins get a record; what happened told the rest.
+      if (record !== null) this.#fill({ ...this.#asset, state: undefined, reason: undefined, ...record });
+      else if (this.#asset.state !== "quarantined") state.textContent = "There is no record of this file any more.";
+    } catch (problem) {
+      if (!signal.aborted) state.textContent = sentence(problem);
+    }
+  }
+
+  /** Show nothing, and ask for nothing. */
+  clear() {
+    this.#work.abort();
+    byId("details").replaceChildren();
+    byId("details-state").textContent = "";
+  }
+
+  #fill(asset) {
+    const rows = [
+      ["State", stateOf(asset)],
+      ["File name", asset.filename ? plain(asset.filename) : null],
+      ["Type", `${typeName(asset.contentType)} (${asset.contentType})`],
+      ["Size", `${size(asset.size)} (${asset.size.toLocaleString()} bytes)`],
+      ["Dimensions", asset.width && asset.height ? `${asset.width} × ${asset.height} px` : null],
+      ["Length", asset.duration ? duration(asset.duration) : null],
+      ["Stored", asset.createdAt ? time(asset.createdAt) : null],
+      ["Owner", asset.owner ?? asset.key.split("/")[0]],
+      ["Key", copied(asset.key, "key")],
+      ["SHA-256", asset.sha256 ? copied(asset.sha256, "digest") : null],
+      ["Main colour", asset.colour ? colour(asset.colour) : null],
+      ["Renditions", asset.state === "quarantined" ? null : this.#renditions(asset)],
+      ["Presets", asset.presets ? presets(asset.presets) : null],
+      ["Metadata", asset.metadata ? metadata(asset.metadata) : null],
+    ];
+    const list = byId("details");
+    const held = list.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+    list.replaceChildren(...rows.filter(([, value]) => value !== null).flatMap(([term, value]) => [element("dt", term), element("dd", value)]));
+    if (held !== null) [...list.querySelectorAll("button")].find((one) => one.getAttribute("aria-label") === held)?.focus();
+  }
+
+  #renditions(asset) {
+    const what = kind(asset);
+    if (this.reads !== "public" || (what !== "picture" && what !== "film")) return null;
+    const widths = WIDTHS.filter((width) => width < (asset.width ?? Infinity));
+    const links = widths.map((width) => {
+      const link = element("a", `${width} px`);
+      link.href = mediaPath(asset.key, { w: String(width), format: "auto" });
+      link.target = "_blank";
+      link.rel = "noopener noreferrer";
+      link.setAttribute("aria-label", `${width} px wide, opens in a new tab`);
+      return link;
+    });
+    return links.length ? listed(links) : null;
+  }
+}
+
+function stateOf({ state = "ready", reason }) {
+  const words = STATES[state] ?? plain(state);
+  const value = element("span", reason ? `${words}. ${plain(reason)}` : words);
+  value.classList.toggle("problem", state === "quarantined");
+  return value;
+}
+
+function presets(states) {
+  const names = Object.entries(states).slice(0, MOST_ENTRIES);
+  return names.length ? listed(names.map(([name, state]) => element("span", `${plain(name)}: ${PROGRESS[state] ?? plain(state)}`))) : null;
+}
+
+function metadata(entries) {
+  const pairs = Object.entries(entries).slice(0, MOST_ENTRIES);
+  if (!pairs.length) return null;
+  const list = document.createElement("dl");
+  for (const [name, value] of pairs) {
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    list.append(element("dt", plain(name)), element("dd", plain(text).slice(0, MOST_CHARS)));
+  }
+  return list;
+}
+
+function copied(text, what) {
+  const value = element("span", element("code", plain(text)));
+  const button = element("button", "Copy");
+  button.type = "button";
+  button.className = "small";
+  button.setAttribute("aria-label", `Copy the ${what}`);
+  button.addEventListener("click", () => copy(text, `The ${what} is copied.`));
+  value.className = "copied";
+  value.append(button);
+  return value;
+}
+
+function colour(text) {
+  const value = element("span", element("code", plain(text)));
+  const swatch = document.createElement("i");
+  swatch.className = "swatch";
+  swatch.style.backgroundColor = text; // what is no colour is ignored
+  value.prepend(swatch);
+  return value;
+}
+
+function time(text) {
+  const value = element("time", moment(new Date(text)));
+  value.dateTime = text;
+  return value;
+}
+
+function listed(items) {
+  const list = document.createElement("ul");
+  list.append(...items.map((item) => element("li", item)));
+  return list;
+}
+
+function element(name, content) {
+  const made = document.createElement(name);
+  made.append(content);
+  return made;
+}
