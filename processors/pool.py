@@ -22,10 +22,14 @@ from processors.batch import Batch
 from processors.budget import Budget
 from processors.child import Child, WorkerDied
 from processors.errors import BadParameter, Busy, Corrupt, Crashed, MediaError, TooCostly, Unsupported
+from processors.sparse import Sparse
 from processors.values import Cleaned, Inspected, Limits, Rendered
 
 START_S = 15.0
 BACKOFF_S = (0.0, 0.5, 2.0, 10.0)
+FILL_S = 60.0
+"""for all parts of a file together that one answer needs"""
+File = Path | Sparse
 REFUSALS: dict[str, type[MediaError]] = {kind.__name__: kind for kind in (BadParameter, Unsupported, Corrupt, TooCostly)}
 
 log = logging.getLogger(__name__)
@@ -120,20 +124,20 @@ class Pool:
             raise Busy("no worker process starts") from None
         return dict(self._hello or {})
 
-    async def inspect(self, path: Path, whole: bool = False, *, wait_s: float | None = None) -> Inspected:
+    async def inspect(self, path: Path | Sparse, whole: bool = False, *, wait_s: float | None = None) -> Inspected:
         """What the file is; *whole* decodes all of it once. Raises Unsupported, Corrupt, TooCostly, Busy, FileNotFoundError.
 
         *wait_s* seconds instead of *queue_wait_s* may pass until it begins.
         """
-        answer, _ = await self._looked({"do": "inspect", "path": str(path), "whole": whole}, wait_s)
+        answer, _ = await self._looked({"do": "inspect", **named(path), "whole": whole}, wait_s, path)
         return Inspected(**answer["inspected"])
 
     async def clean(self, path: Path, *, wait_s: float | None = None) -> Cleaned:
         """The drawing in the file without what could act; raises as `inspect` does."""
-        answer, data = await self._looked({"do": "clean", "path": str(path)}, wait_s)
+        answer, data = await self._looked({"do": "clean", **named(path)}, wait_s, path)
         return Cleaned(data if answer["cleaned"] else None)
 
-    async def render(self, path: Path, batch: Batch) -> None:
+    async def render(self, path: Path | Sparse, batch: Batch) -> None:
         """Make what *batch* asks of the file, from one decode where that can be, and answer each as soon as it is made.
 
         What keeps the whole batch from being made is raised, as by `inspect`, and then those who still wait are to be told;
@@ -155,32 +159,32 @@ class Pool:
         patience = max(wait_s or self._queue_wait_s, 0.0 if self._is_up.is_set() else START_S)
         return asyncio.get_running_loop().time() + patience
 
-    async def _looked(self, request: dict[str, Any], wait_s: float | None) -> tuple[dict[str, Any], bytes]:
+    async def _looked(self, request: dict[str, Any], wait_s: float | None, file: File) -> tuple[dict[str, Any], bytes]:
         until = self._patience(wait_s)
         try:
-            return await self._look(request, until)
+            return await self._look(request, until, file)
         except _NotBegun:
             try:
-                return await self._look(request, until)
+                return await self._look(request, until, file)
             except _NotBegun as error:
                 raise Crashed("the decoder fails on this file") from error
 
-    async def _look(self, request: dict[str, Any], until: float) -> tuple[dict[str, Any], bytes]:
+    async def _look(self, request: dict[str, Any], until: float, file: File) -> tuple[dict[str, Any], bytes]:
         async with self._lease(until) as worker:
-            answer = await self._begun(worker, request)
+            answer = await self._begun(worker, request, file)
             async with self._room(answer["estimate"], until):
-                answer, data = await self._heard(worker, {"go": True}, self._limits.deadline_s)
+                answer, data = await self._heard(worker, {"go": True}, self._limits.deadline_s, file)
                 return _sound(answer), data
 
-    async def _round(self, path: Path, batch: Batch, until: float, began: float, until_made: float | None) -> float:
+    async def _round(self, path: File, batch: Batch, until: float, began: float, until_made: float | None) -> float:
         """One worker's try at the batch; gives when the whole must be made. A worker that dies fails what it was at."""
         time = asyncio.get_running_loop().time
         async with self._lease(until if until_made is None else until_made) as worker:
-            await self._begun(worker, {"do": "render", "path": str(path), "nice": batch.in_background})
+            await self._begun(worker, {"do": "render", **named(path), "nice": batch.in_background}, path)
             if until_made is None:
                 await batch.gathered()
             texts = batch.take()
-            plan, _ = await self._heard(worker, {"plan": texts}, self._limits.deadline_s)
+            plan, _ = await self._heard(worker, {"plan": texts}, self._limits.deadline_s, path)
             for number, words in plan["refused"]:
                 batch.refuse(texts[number], _failure(words))
             async with self._room(plan["estimate"], until if until_made is None else until_made):
@@ -190,16 +194,19 @@ class Pool:
                     until_made = time() + self._limits.deadline_s
                 for number in plan["order"]:
                     if batch.wants(texts[number]):
-                        if not await self._made(worker, batch, number, texts[number], until_made - time(), is_first=is_first):
+                        seconds = until_made - time()
+                        if not await self._made(worker, batch, number, texts[number], seconds, path, is_first=is_first):
                             return until_made
                         is_first = False
-            await self._heard(worker, {"end": True}, self._limits.deadline_s)
+            await self._heard(worker, {"end": True}, self._limits.deadline_s, path)
         return until_made
 
-    async def _made(self, worker: Child, batch: Batch, number: int, text: str, seconds: float, *, is_first: bool) -> bool:
+    async def _made(
+        self, worker: Child, batch: Batch, number: int, text: str, seconds: float, file: File, *, is_first: bool
+    ) -> bool:
         """Answer *text*; False when the worker is lost."""
         try:
-            answer, data = await self._heard(worker, {"make": number}, seconds)
+            answer, data = await self._heard(worker, {"make": number}, seconds, file)
         except TooCostly as error:
             batch.refuse(text, error if is_first else Busy("what was asked together took too long"))
             batch.fail(Busy("what was asked together took too long"))
@@ -214,14 +221,32 @@ class Pool:
             batch.refuse(text, _failure(answer))
         return True
 
-    async def _begun(self, worker: Child, words: dict[str, Any]) -> dict[str, Any]:
+    async def _begun(self, worker: Child, words: dict[str, Any], file: File) -> dict[str, Any]:
         try:
-            answer, _ = await self._heard(worker, words, self._limits.deadline_s)
+            answer, _ = await self._heard(worker, words, self._limits.deadline_s, file)
         except Corrupt as error:  # it may have died at rest, just before it was asked
             raise _NotBegun from error
         return _sound(answer)
 
-    async def _heard(self, worker: Child, words: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
+    async def _heard(self, worker: Child, words: dict[str, Any], seconds: float, file: File) -> tuple[dict[str, Any], bytes]:
+        """The answer to *words*, in so many *seconds* without those for which the worker has to wait for parts of *file*."""
+        waited = 0.0
+        while True:
+            began = asyncio.get_running_loop().time()
+            answer, data = await self._asked(worker, words, seconds)
+            if "need" not in answer or isinstance(file, Path):
+                return answer, data
+            asked = asyncio.get_running_loop().time()
+            seconds -= asked - began
+            try:
+                async with asyncio.timeout(FILL_S - waited):
+                    await file.fill(*answer["need"])
+            except TimeoutError:
+                raise Busy("the store is too slow to make this of it") from None
+            waited += asyncio.get_running_loop().time() - asked
+            words = {"here": True}
+
+    async def _asked(self, worker: Child, words: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
         try:
             async with asyncio.timeout(seconds):
                 return await worker.ask(words)
@@ -318,6 +343,13 @@ class Pool:
             if worker in self._idle:
                 self._idle.remove(worker)
         return True
+
+
+def named(file: File) -> dict[str, Any]:
+    """How a file is named to whoever reads it."""
+    if isinstance(file, Path):
+        return {"path": str(file)}
+    return {"path": str(file.path), "bytes": file.size, "there": file.there}
 
 
 def _sound(answer: dict[str, Any]) -> dict[str, Any]:

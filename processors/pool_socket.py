@@ -17,7 +17,8 @@ from processors import framing
 from processors.batch import Batch
 from processors.errors import BadParameter, Busy, Corrupt, Crashed, MediaError, TooCostly, Unsupported
 from processors.framing import Broken
-from processors.pool import Pool
+from processors.pool import File, Pool, named
+from processors.sparse import Sparse
 from processors.values import Cleaned, Inspected, Rendered
 
 FAILURES: dict[str, type[MediaError]] = {
@@ -84,13 +85,13 @@ class PoolListener:
             await asyncio.gather(job, listening, return_exceptions=True)
 
     async def _done(self, words: dict[str, Any], batch: _FarBatch, writer: asyncio.StreamWriter) -> None:
-        path, data = Path(words["path"]), b""
+        path, data = batch.file_of(words), b""
         try:
             if words["do"] == "render":
                 await self._pool.render(path, batch)  # type: ignore[arg-type]
                 answer: dict[str, Any] = {"end": True}
             elif words["do"] == "clean":
-                data = (await self._pool.clean(path, wait_s=words["wait_s"])).data or b""
+                data = (await self._pool.clean(Path(words["path"]), wait_s=words["wait_s"])).data or b""
                 answer = {"cleaned": bool(data)}
             else:
                 answer = {"inspected": asdict(await self._pool.inspect(path, words["whole"], wait_s=words["wait_s"]))}
@@ -122,6 +123,17 @@ class _FarBatch:
         self._texts: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         self._open: dict[str, bool] = {}
         self._is_over = False
+        self._is_here = asyncio.Event()
+
+    def file_of(self, words: dict[str, Any]) -> File:
+        """The file of a request, which the other side fills where it has holes."""
+        path = Path(words["path"])
+        return Sparse(path, words["bytes"], words["there"], self._fill) if "bytes" in words else path
+
+    async def _fill(self, start: int, stop: int) -> None:
+        self._is_here.clear()
+        framing.put(self._writer, {"need": [start, stop]})
+        await self._is_here.wait()
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
         """Take in what the other side says, until it goes."""
@@ -130,6 +142,8 @@ class _FarBatch:
                 words, _ = await framing.heard(reader)
                 if "texts" in words and not self._texts.done():
                     self._texts.set_result(words["texts"])
+                elif "here" in words:
+                    self._is_here.set()
                 elif "left" in words:
                     self._answered(words["left"])
 
@@ -204,22 +218,22 @@ class PoolClient:
             raise Busy("no worker process starts") from None
         return dict(self._state.get("capabilities") or {})
 
-    async def inspect(self, path: Path, whole: bool = False, *, wait_s: float | None = None) -> Inspected:
+    async def inspect(self, path: File, whole: bool = False, *, wait_s: float | None = None) -> Inspected:
         """As `Pool.inspect`."""
-        answer, _ = await self._asked({"do": "inspect", "path": str(path), "whole": whole, "wait_s": wait_s})
+        answer, _ = await self._asked({"do": "inspect", **named(path), "whole": whole, "wait_s": wait_s}, path)
         return Inspected(**answer["inspected"])
 
     async def clean(self, path: Path, *, wait_s: float | None = None) -> Cleaned:
         """As `Pool.clean`."""
-        answer, data = await self._asked({"do": "clean", "path": str(path), "wait_s": wait_s})
+        answer, data = await self._asked({"do": "clean", **named(path), "wait_s": wait_s}, path)
         return Cleaned(data if answer["cleaned"] else None)
 
-    async def render(self, path: Path, batch: Batch) -> None:
+    async def render(self, path: File, batch: Batch) -> None:
         """As `Pool.render`."""
         async with self._connected() as (reader, writer):
-            framing.put(writer, {"do": "render", "path": str(path), "nice": batch.in_background})
+            framing.put(writer, {"do": "render", **named(path), "nice": batch.in_background})
             while True:
-                words, data = await framing.heard(reader)
+                words, data = await _answer(reader, writer, path)
                 if "gather" in words:
                     await batch.gathered()
                     framing.put(writer, {"texts": batch.take()})
@@ -236,10 +250,10 @@ class PoolClient:
                 else:
                     raise _revived(words)
 
-    async def _asked(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    async def _asked(self, request: dict[str, Any], file: File) -> tuple[dict[str, Any], bytes]:
         async with self._connected() as (reader, writer):
             framing.put(writer, request)
-            words, data = await framing.heard(reader)
+            words, data = await _answer(reader, writer, file)
             if "failed" in words:
                 raise _revived(words)
             return words, data
@@ -280,6 +294,15 @@ class PoolClient:
                 self._state = {}
                 self._is_up.clear()
             await asyncio.sleep(PAUSE_S)
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, file: File) -> tuple[dict[str, Any], bytes]:
+    while True:
+        words, data = await framing.heard(reader)
+        if "need" not in words or isinstance(file, Path):
+            return words, data
+        await file.fill(*words["need"])
+        framing.put(writer, {"here": True})
 
 
 def _failure(error: Exception) -> dict[str, Any]:

@@ -6,7 +6,6 @@ that refers to others finds nobody to open them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from processors import sparse
 from processors.errors import Corrupt, Unsupported
 from processors.formats import Format, Kind
 
@@ -108,11 +108,12 @@ def still(path: str, format: Format, time: str | None = None, *, searches: bool 
 @contextmanager
 def _opened(path: str, format: Format) -> Iterator[InputContainer]:
     options = {"codec_whitelist": ",".join(CODECS), "protocol_whitelist": "", "max_streams": str(MAX_STREAMS)}
+    size = sparse.BLOCK_BYTES if sparse.is_sparse(path) else READ_BYTES
     # Opened by its number, so that FFmpeg has no name from which it could make another.
-    with open(os.open(path, os.O_RDONLY), "rb") as file:  # noqa: PTH123
+    with sparse.opened(path) as file:
         try:
             with av.open(
-                file, "r", DEMUXERS[format.name], options, buffer_size=READ_BYTES, io_open=_refused, metadata_errors="ignore"
+                file, "r", DEMUXERS[format.name], options, buffer_size=size, io_open=_refused, metadata_errors="ignore"
             ) as container:
                 yield container
         except (av.error.FFmpegError, ValueError, StopIteration) as error:

@@ -3,7 +3,8 @@
 A frame in either direction is a length of four bytes and so much JSON; a picture may follow an answer. JSON and not pickle,
 because the other side must be able to read the words of a process that decodes hostile files. A job is a conversation: what
 is answered before anything is decoded has the estimate of its memory, and the other side says go when there is room. Between
-two answers it may call the job off, by words that get no answer; the last answer says that the worker rests.
+two answers it may call the job off, by words that get no answer; the last answer says that the worker rests. Of a file with
+holes (`processors.sparse`) the worker may say in place of an answer what it needs, and goes on when that is there.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from processors import confinement
+from processors import confinement, sparse
 from processors.errors import MediaError
+from processors.sparse import Parts
 from processors.values import Limits
 
 if TYPE_CHECKING:
@@ -73,7 +75,30 @@ def main() -> None:
 
 
 def _serve(request: Words, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
-    job = JOBS[request["do"]](request, limits)
+    parts = _parts(request, limits, requests, answers)
+    if parts is not None:
+        sparse.know(request["path"], parts)
+    try:
+        _converse(JOBS[request["do"]](request, limits), parts, limits, requests, answers)
+    finally:
+        sparse.know(request["path"], None)
+
+
+def _parts(request: Words, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> Parts | None:
+    if "bytes" not in request:
+        return None
+
+    def need(start: int, stop: int) -> bool:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _write(answers, {"need": [start, stop]})
+        words = _read(requests)
+        signal.setitimer(signal.ITIMER_REAL, limits.deadline_s + GRACE_S)
+        return words is not None and "here" in words
+
+    return Parts(request["bytes"], request["there"], need)
+
+
+def _converse(job: Job, parts: Parts | None, limits: Limits, requests: BinaryIO, answers: BinaryIO) -> None:
     words = None
     while True:
         try:
@@ -87,6 +112,8 @@ def _serve(request: Words, limits: Limits, requests: BinaryIO, answers: BinaryIO
             last = _failure(error)
             break
         signal.setitimer(signal.ITIMER_REAL, 0)
+        if parts is not None and parts.is_off:
+            return
         _write(answers, answer, data)
         del answer, data
         words = _read(requests)
@@ -94,6 +121,8 @@ def _serve(request: Words, limits: Limits, requests: BinaryIO, answers: BinaryIO
             return
     signal.setitimer(signal.ITIMER_REAL, 0)
     del job
+    if parts is not None and parts.is_off:
+        return
     _write(answers, {"retire": _idle_bytes() > RETIRE_BYTES} | last | {"rests": True})
 
 

@@ -140,7 +140,7 @@ class Adoption:
         asset = await self._record(meta, format.mime, State.READY)
         if format.kind is Kind.DOCUMENT:
             return asset
-        async with self._sources.opened(meta) as reader:
+        async with self._sources.sought(meta) as reader:
             seen = await self._renderer.inspect(reader)
         return replace(asset, width=seen.width, height=seen.height, duration_s=seen.duration_s, details=details(seen))
 

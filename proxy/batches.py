@@ -78,7 +78,7 @@ class Batches:
 
     async def _run(self, meta: ObjectMeta, batch: Batch) -> None:
         try:
-            async with self._sources.opened(meta) as source:
+            async with self._sources.sought(meta) as source:
                 self._metrics.batch()
                 await self._renderer.render(source, batch)
         except MediaError as error:

@@ -115,7 +115,7 @@ class Descriptions:
             await pay()
         try:
             with self._sources.admitted(meta):
-                async with self._sources.opened(meta) as source:
+                async with self._sources.sought(meta) as source:
                     seen = details(await self._renderer.inspect(source))
         except (Unsupported, Corrupt, TooCostly, TooLarge) as refusal:
             self._seen.set(name, refusal)

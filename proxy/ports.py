@@ -76,7 +76,7 @@ class ObjectReader:
     *span* is what will come, both ends known; None stands for the whole of an object (also of an empty one).
     *file* is the open file if the bytes are one, for sendfile; *path* its name, for another process (the name may be
     gone when it looks: the object was overwritten, and only the open file still has the old bytes). *data* is all of it,
-    if it is in memory already.
+    if it is in memory already. *parts* opens any other range of the same version, where the object is to be read in parts.
     """
 
     meta: ObjectMeta
@@ -86,6 +86,7 @@ class ObjectReader:
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
     closing: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    parts: Callable[[ByteRange], Awaitable[ObjectReader]] | None = field(default=None, repr=False)
 
     @property
     def length(self) -> int:

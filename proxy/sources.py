@@ -8,8 +8,12 @@ from contextlib import asynccontextmanager, contextmanager
 from processors import formats
 from processors.formats import Kind
 from proxy.errors import TooLarge, Unavailable
-from proxy.ports import Backend, ObjectMeta, ObjectReader
+from proxy.ports import Backend, ByteRange, ObjectMeta, ObjectReader
 from proxy.quarantine import Quarantine
+
+IN_PARTS = frozenset({Kind.VIDEO, Kind.AUDIO})
+FIRST_BYTES = 1 << 18
+"""of what is read in parts: there is nearly always the index, or the word where that is"""
 
 
 class Overwritten(Unavailable):
@@ -44,3 +48,22 @@ class Sources:
             if source.meta.etag != meta.etag:
                 raise Overwritten
             yield source
+
+    @asynccontextmanager
+    async def sought(self, meta: ObjectMeta) -> AsyncIterator[ObjectReader]:
+        """The version *meta* for who reads here and there in it: of a film or a sound its beginning, and then part by part."""
+        format = formats.by_mime(meta.content_type)
+        if format is None or format.kind not in IN_PARTS or not meta.size:
+            async with self.opened(meta) as source:
+                yield source
+            return
+        async with await self._part(meta, ByteRange(0, FIRST_BYTES)) as source:
+            source.parts = lambda span: self._part(meta, span)
+            yield source
+
+    async def _part(self, meta: ObjectMeta, span: ByteRange) -> ObjectReader:
+        source = await self._backend.open(meta.key, span)
+        if source.meta.etag != meta.etag:
+            await source.aclose()
+            raise Overwritten
+        return source

@@ -367,6 +367,13 @@ def dawn(kind: str) -> bytes:
 
 
 @cache
+def noisy(seconds: float = 3) -> bytes:
+    """A film that does not shrink: some 60 KB a frame."""
+    frames = (Random(number).randbytes(320 * 240) for number in range(round(seconds * 10)))
+    return _film("mp4", "libx264", [Image.frombytes("L", (320, 240), frame).convert("RGB") for frame in frames])
+
+
+@cache
 def mp4(width: int = 160, height: int = 120, *, seconds: float = 1, black_s: float = 0, rotated: int = 0) -> bytes:
     """An H.264 film, black for its first *black_s*; *rotated* degrees by its display matrix (clockwise, multiples of 90)."""
     data = _film("mp4", "libx264", _pages(width, height, seconds, black_s))

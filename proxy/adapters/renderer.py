@@ -1,8 +1,12 @@
-"""Pictures made on this machine: the port over `processors.pool`, which wants a file where the store may have none."""
+"""Pictures made on this machine: the port over `processors.pool`, which wants a file where the store may have none.
+
+A film in a far store is not fetched: its file has holes, which are filled as a worker comes to them (`processors.sparse`).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -11,12 +15,13 @@ from pathlib import Path
 from typing import IO
 
 from processors.batch import Batch
-from processors.errors import Busy
-from processors.pool import Pool
+from processors.errors import Busy, Crashed
+from processors.pool import File, Pool
 from processors.pool_socket import PoolClient
+from processors.sparse import Sparse
 from processors.values import Inspected
 from proxy.errors import Unavailable
-from proxy.ports import Body, CleanBody, ObjectReader
+from proxy.ports import Body, ByteRange, CleanBody, ObjectReader
 
 CHUNK_BYTES = 1 << 16
 UPLOAD_WAIT_S = 30.0
@@ -76,7 +81,7 @@ class PoolRenderer:
             self._desk += 1
 
     @asynccontextmanager
-    async def _file_of(self, source: ObjectReader) -> AsyncIterator[Path]:
+    async def _file_of(self, source: ObjectReader) -> AsyncIterator[File]:
         if source.path is not None:
             try:
                 yield source.path
@@ -89,9 +94,34 @@ class PoolRenderer:
         try:
             with tempfile.NamedTemporaryFile(dir=self._spool, buffering=0) as spooled:
                 await _fill(spooled, aiter(source))
-                yield Path(spooled.name)
+                yield Path(spooled.name) if source.parts is None else await _holed(spooled, source)
         finally:
             self._room += 1
+
+
+async def _holed(spooled: IO[bytes], source: ObjectReader) -> Sparse:
+    parts, size, there = source.parts, source.meta.size, spooled.tell()
+    assert parts is not None
+    spooled.truncate(size)
+
+    async def fill(start: int, stop: int) -> None:
+        if not 0 <= start < stop <= size:
+            raise Crashed("the decoder fails on this file")
+        async with await parts(ByteRange(start, stop)) as part:
+            async for chunk in part:
+                await _written(spooled, chunk, start)
+                start += len(chunk)
+        if start != stop:
+            raise Unavailable("the store sent fewer bytes than it was asked for")
+
+    return Sparse(Path(spooled.name), size, there, fill)
+
+
+async def _written(spooled: IO[bytes], chunk: bytes, start: int) -> None:
+    try:
+        await asyncio.to_thread(os.pwrite, spooled.fileno(), chunk, start)
+    except OSError as error:
+        raise Unavailable("there is no room to look at the object") from error
 
 
 async def _fill(spooled: IO[bytes], body: Body) -> None:
