@@ -193,6 +193,8 @@ async def _fleeting(settings: Settings, house: House, bus: Bus, metrics: Metrics
         def changed_here(key: Key, size: int | None) -> None:
             behind(asyncio.create_task(bus.say(FLEETING, f"{'' if size is None else size} {key}")))
 
+        # What was said while the keeper was away is lost: the next one is to look for itself.
+        bus.listen(FLEETING, lambda word: None, lambda: behind(asyncio.create_task(bus.say(FLEETING, ""))))
         async with UsedBackend(folder, most, changed_here) as used:
             yield used
         return
@@ -200,7 +202,9 @@ async def _fleeting(settings: Settings, house: House, bus: Bus, metrics: Metrics
 
         def changed_there(word: str) -> None:
             size, _, key = word.partition(" ")
-            if size:
+            if not key:
+                bounded.recount()
+            elif size:
                 behind(asyncio.create_task(bounded.note(Key(key), int(size))))
             else:
                 bounded.forget(Key(key))

@@ -148,6 +148,24 @@ async def test_what_another_process_has_removed_takes_no_room(tmp_path: Path) ->
         assert await kept(keeper) == {0, 1, 2, 4, 5}
 
 
+async def test_what_was_never_heard_of_is_found_when_it_counts_again(tmp_path: Path) -> None:
+    async with shared_store(tmp_path) as (keeper, other, heard):
+        await put(other, 0)
+        await heard.all_noted()
+        async with UsedBackend(tmp_path / "variants", ROOM, lambda key, size: None) as silent:
+            await silent.delete(name(0))
+            await put(silent, 1)
+            await put(silent, 2)
+        before = keeper.bytes
+        keeper.recount()
+        await eventually(lambda: keeper.is_counted)
+        assert keeper.bytes == 2 * before
+        for number in range(3, 7):
+            await put(other, number)
+        await heard.all_noted()
+        assert 1 not in await kept(keeper), "what was found is the oldest, and made room"
+
+
 async def test_no_more_objects_are_kept_than_the_memory_allows(tmp_path: Path) -> None:
     async with BoundedBackend(tmp_path / "variants", 1 << 30, max_entries=3) as backend:
         await eventually(lambda: backend.is_counted)

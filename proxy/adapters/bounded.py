@@ -62,6 +62,7 @@ class BoundedBackend:
         self._used = 0
         self._counting: asyncio.Task[None] | None = None
         self._is_complete = False
+        self._is_stale = False
 
     async def __aenter__(self) -> Self:
         """Take possession of the folder; raises StartError."""
@@ -134,6 +135,12 @@ class BoundedBackend:
         """The object has been removed by another process."""
         self._drop(key)
 
+    def recount(self) -> None:
+        """Others may have put or removed what we were not told of: look at all that is there."""
+        self._is_stale = True
+        if self._counting is not None and self._counting.done():
+            self._counting = asyncio.create_task(self._count())
+
     async def clear(self, lives: Callable[[int], bool]) -> None:
         """As a `LocalBackend` does it."""
         await self._local.clear(lives)
@@ -184,19 +191,30 @@ class BoundedBackend:
 
     async def _count(self) -> None:
         try:
-            found = [(used, _packed(listed.key), _blocks(listed.size)) async for used, listed in self._local.by_use()]
-            found.sort(key=lambda entry: entry[0], reverse=True)
-            for used, packed, blocks in found:
-                if packed not in self._blocks:  # those used since the start stand behind them, where the newest are
-                    self._blocks[packed] = blocks
-                    if self._shared:
-                        self._used_at[packed] = used
-                    self._blocks.move_to_end(packed, last=False)
-                    self._used += blocks
+            await self._look()
+            while self._is_stale:
+                self._is_stale = False
+                known = set(self._blocks)
+                for packed in known - await self._look():
+                    self._used -= self._blocks.pop(packed, 0)
+                    self._used_at.pop(packed, None)
             self._is_complete = True
             await self._make_room()
         except MediaError as error:
             log.warning("variants.uncounted", reason=error.slug)
+
+    async def _look(self) -> set[Packed]:
+        """Count what is there and was not known; gives all that is there."""
+        found = [(used, _packed(listed.key), _blocks(listed.size)) async for used, listed in self._local.by_use()]
+        found.sort(key=lambda entry: entry[0], reverse=True)
+        for used, packed, blocks in found:
+            if packed not in self._blocks:  # those used since the start stand behind them, where the newest are
+                self._blocks[packed] = blocks
+                if self._shared:
+                    self._used_at[packed] = used
+                self._blocks.move_to_end(packed, last=False)
+                self._used += blocks
+        return {packed for _, packed, _ in found}
 
 
 class UsedBackend(LocalBackend):
