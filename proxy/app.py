@@ -43,6 +43,7 @@ from proxy.mounting import mount
 from proxy.observe import Metrics
 from proxy.ports import Backend
 from proxy.presets import Presets
+from proxy.progress import Progress
 from proxy.promising import promised
 from proxy.rates import Limit
 from proxy.renditions import Renditions
@@ -212,7 +213,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             app,
             settings.media_cors_origins,
             MediaRoutes(delivery, assets, descriptions, gate, hot, callers, departure, settings.media_idle_timeout),
-            UploadRoutes(ingest, pledged.grants, presenter, meter, settings.media_idle_timeout),
+            UploadRoutes(ingest, pledged.grants, presenter, meter, Progress(feed.passes), settings.media_idle_timeout),
             pledged.routes,
             resumable.tus,
             resumable.chunks,

@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -38,13 +38,12 @@ from proxy.finishing import Finishing, room_of
 from proxy.grants import Grant
 from proxy.ingest import Ingest
 from proxy.ports import Body
+from proxy.progress import TOLD_EVERY_S, Passes, moment
 from proxy.quotas import STEP_BYTES, Quotas
 from proxy.sessions import Form, Phase, Session, SessionBook, Tails
 from proxy.takeovers import Takeovers, Turn
 
 T = TypeVar("T")
-Passes = Callable[[str, dict[str, Any]], Awaitable[None]]
-"""Tells an owner of something that is only of the moment."""
 
 MOST_OPEN = 1_000
 MOST_AT_ONCE = 256
@@ -53,7 +52,6 @@ MOST_PARTS = 100
 BLOCK_BYTES = 1 << 17
 CHECKPOINT_BYTES = 32 << 20
 CHECKPOINT_S = 5.0
-TOLD_EVERY_S = 0.5
 FINISH_WAIT_S = 20.0
 """What a client that asks how far it is waits for the end: then it is told to come again."""
 PATROL_S = 5.0
@@ -307,8 +305,7 @@ class Uploads:
 
     async def tell(self, session: Session, received: int) -> None:
         """Let the owner know how far the upload is."""
-        progress = {"id": session.id, "filename": session.filename, "receivedBytes": received, "totalBytes": session.length}
-        await self._passes(session.owner, {"type": "upload.progress", **progress})
+        await self._passes(session.owner, moment(session.id, session.filename, received, session.length))
 
     async def abort(self, grant: Grant, id: str, *forms: Form) -> None:
         """End the upload and drop its bytes, also while they come; what has become an asset stays one. Raises Locked, NotFound."""

@@ -18,8 +18,9 @@ from proxy.house import House
 from proxy.ingest import Ingest
 from proxy.observe import Metrics
 from proxy.ports import Bus
+from proxy.progress import Passes
 from proxy.quotas import Quotas
-from proxy.resumable import Passes, Uploads
+from proxy.resumable import Uploads
 from proxy.routes.assets import Presenter
 from proxy.routes.chunks import ChunkRoutes
 from proxy.routes.metering import Meter

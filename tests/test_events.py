@@ -9,16 +9,19 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from proxy.progress import Progress
 from tests import pictures
-from tests.kit.client import media
+from tests.kit.client import FilePart, form, form_type, media
 from tests.kit.doors import doors
+from tests.kit.files import padded
 from tests.kit.ports import free_port
 from tests.kit.receiver import WHSEC, Receiver, hooked, listening
 from tests.kit.server import KEPT_VARIABLES, REPOSITORY, RunningServer
@@ -237,6 +240,59 @@ def test_an_owner_sees_an_upload_grow(server: RunningServer, owner: str) -> None
         sizes = {"receivedBytes": MIB, "totalBytes": 2 * MIB}
         progress = {"type": "upload.progress", "id": upload.id, "filename": "film.mp4", **sizes}
         assert until(lambda: (None, "upload.progress", progress) in stream.events)
+
+
+@pytest.mark.parametrize("way", ["body", "form"])
+def test_an_owner_sees_an_upload_in_one_request_grow(server: RunningServer, owner: str, way: str) -> None:
+    photo = padded(PHOTO, 8 * MIB)
+    body = photo if way == "body" else form(FilePart(photo, "slow.jpg", "image/jpeg"))
+    headers = {"Authorization": f"Bearer {server.token(owner)}", "Idempotency-Key": "mine", "Content-Length": str(len(body))}
+    headers["Content-Type"] = "image/jpeg" if way == "body" else form_type()
+    told: list[dict[str, Any]] = []
+    with Stream(server, owner) as stream, server.wire() as wire:
+        wire.request("POST", "/api/upload?filename=slow.jpg", headers)
+        sent = 0
+
+        def sees_it_grow() -> bool:
+            nonlocal sent
+            wire.send(body[sent : sent + 2048])
+            sent += 2048
+            told[:] = [data for _, kind, data in stream.events if kind == "upload.progress"]
+            return bool(told)
+
+        assert until(sees_it_grow)
+        first = told[0]
+        assert (first["id"], first["filename"], first["totalBytes"]) == ("mine", "slow.jpg", len(body))
+        assert 0 < first["receivedBytes"] <= sent
+        wire.send(body[sent:])
+        assert wire.answer("POST").status == 201
+        last = {"type": "upload.progress", "id": "mine", "filename": "slow.jpg"}
+        assert until(lambda: (None, "upload.progress", last | {"receivedBytes": 8 * MIB, "totalBytes": 8 * MIB}) in stream.events)
+
+
+async def test_an_upload_in_one_request_is_told_of_when_it_lasts_and_then_twice_a_second() -> None:
+    now, told = 0.0, []
+
+    async def passes(owner: str, moment: dict[str, Any]) -> None:
+        told.append((owner, now, moment["receivedBytes"], moment["totalBytes"]))
+
+    async def body(chunks: int) -> AsyncIterator[bytes]:
+        nonlocal now
+        for _ in range(chunks):
+            now += 0.2
+            yield b"0123456789"
+
+    progress = Progress(passes, lambda: now)
+    assert [chunk async for chunk in progress.told("u7", None, None, None, body(2))] == [b"0123456789"] * 2
+    assert told == [], "0.4 seconds"
+    now = 0.0
+    async for _ in progress.told("u7", None, None, 60, body(6)):
+        pass
+    assert [(owner, round(at, 1), *sizes) for owner, at, *sizes in told] == [
+        ("u7", 0.6, 30, 60),
+        ("u7", 1.2, 60, 60),
+        ("u7", 1.2, 60, 60),
+    ]
 
 
 def test_a_listener_at_one_process_hears_of_what_happens_at_another(serve: Serve) -> None:

@@ -27,7 +27,7 @@ const viewer = new Viewer(api, new Details(api));
 const gallery = new Gallery(api, session, thumbnails, viewer);
 const usage = new Usage(api, session);
 const uploads = new Uploads(api, session, stored);
-const elsewhere = new Elsewhere(api, (address) => uploads.isOurs(address), () => usage.changed());
+const elsewhere = new Elsewhere(api, (id) => uploads.isOurs(id), () => usage.changed());
 const live = new Live(api, session, { opened, event: happened, state: tellLive });
 
 /** A file of this page has arrived. */

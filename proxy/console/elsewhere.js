@@ -1,6 +1,6 @@
 // Files of the same owner that another device, program or tab is sending: how far they are, and what becomes of them.
 
-import { CHUNKED, UPLOADS } from "./api.js";
+import { CHUNKED, Problem, UPLOADS } from "./api.js";
 import { Pace } from "./pace.js";
 import { announce, byId, fromTemplate } from "./page.js";
 import { left, sentence, shownName, size } from "./wording.js";
@@ -10,7 +10,8 @@ const STILL_MS = 6_000; // told twice a second while bytes come
 const CHECKED_MS = 1_500;
 const MOST_STILL_MS = 30_000;
 const MOST_ASKED = 40; // then, for about 20 minutes, nothing has come
-const ID = /^[\w:-]{1,64}$/;
+const MOST_PATIENT = 4; // times that an upload in one request, which cannot be asked about, is waited for
+const RESUMABLE = /^[0-9a-f]{32}$/; // one that can be asked about
 
 export class Elsewhere {
   #api;
@@ -18,7 +19,7 @@ export class Elsewhere {
   #changed;
   #rows = new Map(); // the id of an upload -> Row
 
-  /** *isOurs* says whether this page itself is sending what is at an address; *changed* is called when one begins or ends. */
+  /** *isOurs* says whether this page itself sends the upload of an id; *changed* is called when one begins or ends. */
   constructor(api, isOurs, changed) {
     this.#api = api;
     this.#isOurs = isOurs;
@@ -28,12 +29,12 @@ export class Elsewhere {
   /** An upload is so far: {id, filename, receivedBytes, totalBytes}, the name and the total null where they are not known. */
   progress(moment) {
     const { id, filename, receivedBytes, totalBytes } = moment;
-    if (!ID.test(id) || this.#isOurs(UPLOADS + id)) return;
+    if (typeof id !== "string" || this.#isOurs(id)) return;
     let row = this.#rows.get(id);
     if (!row) {
       if (this.#rows.size >= MOST) return;
       row = new Row(filename, {
-        still: () => this.#look(id, row),
+        still: () => this.#look(id, row, MOST_PATIENT),
         drop: () => this.#drop(id),
       });
       this.#rows.set(id, row);
@@ -46,7 +47,7 @@ export class Elsewhere {
 
   /** Something has become of uploads: ask about those whose bytes are all there. */
   settled() {
-    for (const [id, row] of this.#rows) if (row.isWhole) this.#look(id, row);
+    for (const [id, row] of this.#rows) if (row.isWhole) this.#look(id, row, -1);
   }
 
   /** Forget all of them. */
@@ -54,8 +55,9 @@ export class Elsewhere {
     for (const id of [...this.#rows.keys()]) this.#drop(id);
   }
 
-  async #look(id, row) {
-    if (this.#isOurs(UPLOADS + id)) {
+  /** See what has become of *id*; what cannot be asked about is waited for until it was looked for more than *patience* times. */
+  async #look(id, row, patience) {
+    if (this.#isOurs(id)) {
       this.#drop(id);
       return;
     }
@@ -64,7 +66,7 @@ export class Elsewhere {
       standing = await this.#standing(id, row.stop.signal);
     } catch (problem) {
       if (row.stop.signal.aborted) return;
-      if (problem.status === 404) this.#drop(id); // given up, or not to be asked about
+      if (problem.status === 404 && (RESUMABLE.test(id) || row.asked > patience)) this.#drop(id);
       else row.rests();
       return;
     }
@@ -79,6 +81,7 @@ export class Elsewhere {
   }
 
   async #standing(id, signal) {
+    if (!RESUMABLE.test(id)) throw new Problem(404);
     try {
       return await this.#api.standing(UPLOADS + id, signal);
     } catch (problem) {
@@ -105,13 +108,13 @@ export class Elsewhere {
 
 class Row {
   stop = new AbortController();
+  asked = 0; // how often it was looked for since it moved
   #parts;
   #still;
   #pace = new Pace();
   #bytes = -1;
   #total = null;
   #timer = 0;
-  #asked = 0;
   #isOver = false;
 
   /** A row for the file called *filename*. It calls *does*: still when nothing comes, drop to be taken off the page. */
@@ -125,8 +128,8 @@ class Row {
     parts.drop.setAttribute("aria-label", `Remove ${this.name} from the list`);
     parts.drop.addEventListener("click", does.drop);
     this.#still = () => {
-      this.#asked += 1;
-      (this.#asked > MOST_ASKED ? does.drop : does.still)();
+      this.asked += 1;
+      (this.asked > MOST_ASKED ? does.drop : does.still)();
     };
   }
 
@@ -139,7 +142,7 @@ class Row {
   moved(bytes, total) {
     if (this.#isOver) return;
     if (this.#bytes < 0) this.#pace.start(bytes);
-    this.#asked = 0;
+    this.asked = 0;
     this.#bytes = bytes;
     this.#total = total;
     this.#pace.moved(bytes);
@@ -194,6 +197,6 @@ class Row {
   #wait() {
     clearTimeout(this.#timer);
     const first = this.isWhole ? CHECKED_MS : STILL_MS;
-    this.#timer = setTimeout(this.#still, Math.min(first * 2 ** this.#asked, MOST_STILL_MS));
+    this.#timer = setTimeout(this.#still, Math.min(first * 2 ** this.asked, MOST_STILL_MS));
   }
 }

@@ -1,6 +1,6 @@
 // How one file gets to the server: a small one in one request, a large one in as many as it takes, also from page to page.
 
-import { Problem } from "./api.js";
+import { Problem, UPLOADS } from "./api.js";
 import { announce } from "./page.js";
 import { Pace } from "./pace.js";
 import { Resumable, end } from "./tus.js";
@@ -24,6 +24,11 @@ export class SmallTransfer {
     this.#file = file;
     this.#row = row;
     this.#show = show;
+  }
+
+  /** Whether it is the upload *id*. */
+  is(id) {
+    return id === this.#idempotencyKey;
   }
 
   /** Send the file; gives its record. */
@@ -55,9 +60,9 @@ export class LargeTransfer {
     this.#show = show;
   }
 
-  /** Whether it goes to *address*, or has. */
-  goesTo(address) {
-    return this.#addresses.has(address);
+  /** Whether it is, or was, the upload *id*. */
+  is(id) {
+    return this.#addresses.has(UPLOADS + id);
   }
 
   get address() {

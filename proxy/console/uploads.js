@@ -72,9 +72,9 @@ export class Uploads {
     this.#advance();
   }
 
-  /** Whether what goes to *address* goes there from this page. */
-  isOurs(address) {
-    return this.#items.some((item) => item.transfer.goesTo?.(address));
+  /** Whether the upload *id* is sent from this page. */
+  isOurs(id) {
+    return this.#items.some((item) => item.transfer.is(id));
   }
 
   /** Stop everything and empty the list. What is unfinished stays noted for its owner. */

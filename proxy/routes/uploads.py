@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -10,6 +11,7 @@ from processors.errors import Unsupported
 from proxy.errors import BadRequest, TooLarge
 from proxy.grants import Grants
 from proxy.ingest import Incoming, Ingest
+from proxy.progress import Progress
 from proxy.routes.assets import Presenter, private_json
 from proxy.routes.bodies import go_ahead, raw_body
 from proxy.routes.forms import FORM_OVERHEAD_BYTES, Form, shown_name
@@ -22,11 +24,14 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 class UploadRoutes:
     """Takes uploads that come in one request."""
 
-    def __init__(self, ingest: Ingest, grants: Grants, presenter: Presenter, meter: Meter, idle_s: float) -> None:
+    def __init__(
+        self, ingest: Ingest, grants: Grants, presenter: Presenter, meter: Meter, progress: Progress, idle_s: float
+    ) -> None:
         self._ingest = ingest
         self._grants = grants
         self._presenter = presenter
         self._meter = meter
+        self._progress = progress
         self._idle_s = idle_s
 
     async def create(self, request: web.Request) -> web.StreamResponse:
@@ -49,7 +54,8 @@ class UploadRoutes:
             incoming = Incoming(
                 body, shown_name(request.query.get("filename")), request.headers.get("Content-Type"), request.content_length
             )
-        asset = await self._grants.store(grant, incoming, idempotency_key)
+        told = self._progress.told(grant.owner, idempotency_key, incoming.filename, request.content_length, incoming.body)
+        asset = await self._grants.store(grant, replace(incoming, body=told), idempotency_key)
         return private_json(self._presenter.document(asset), 201, {"Location": self._presenter.url(asset), **headers})
 
     def _check_head(self, request: web.Request, is_form: bool) -> None:
