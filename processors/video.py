@@ -21,21 +21,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from processors import sparse
+from processors.containers import CODECS, DEMUXERS, MAX_STREAMS
 from processors.errors import Corrupt, Unsupported
 from processors.formats import Format, Kind
 
-DEMUXERS = {
-    **{"mp4": "mov", "mov": "mov", "m4a": "mov", "webm": "matroska", "mkv": "matroska", "ogv": "ogg", "ogg": "ogg"},
-    **{"mp3": "mp3", "wav": "wav", "flac": "flac", "aac": "aac"},
-}
-CODECS = frozenset(
-    (
-        *("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "prores"),
-        *("h263", "theora", "aac", "mp3float", "mp3", "opus", "libopus", "vorbis", "flac", "alac", "ac3", "eac3", "amrnb", "amrwb"),
-        *("pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_u8", "pcm_alaw", "pcm_mulaw"),
-    )
-)
-MAX_STREAMS = 64
 READ_BYTES = 1 << 18
 PLACES = (0.1, 0.3, 0.5, 0.7)
 """where in a film its still is looked for, as parts of its length: the first moment is often black"""

@@ -37,6 +37,7 @@ from proxy.feed import Feed
 from proxy.hot import HotAnswers
 from proxy.house import House, Role
 from proxy.ingest import Ingest
+from proxy.keys import Key
 from proxy.machine import Clearing, Machine, machine, patrol
 from proxy.metas import Metas
 from proxy.mounting import mount
@@ -52,6 +53,7 @@ from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.callers import Callers
 from proxy.routes.events import EventRoutes
 from proxy.routes.hooks import HookRoutes
+from proxy.routes.jobs import JobRoutes
 from proxy.routes.media import Departure, MediaRoutes
 from proxy.routes.metering import Meter
 from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
@@ -69,6 +71,7 @@ from proxy.variants import Variants
 from proxy.warming import Warming
 from proxy.watermarks import Watermarks
 from proxy.withheld import Withheld
+from proxy.working import Working, working
 
 NAME = "sav3-media-proxy"
 ERRANDS_DEADLINE_S = 10.0
@@ -134,7 +137,8 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         )
         catalogue, pool = here.catalogue, here.pool
         renderer = PoolRenderer(pool, here.spool)
-        sources = Sources(kept.media, _max_bytes(settings))
+        limits = _max_bytes(settings)
+        sources = Sources(kept.media, limits)
         commons = Commons(ties.cache, ties.bus, settings.media_shared_bytes)
         withheld = await stack.enter_async_context(Withheld(catalogue))
         metas = Metas(kept.media, commons, withheld)
@@ -177,7 +181,14 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         warming = Warming(delivery, gate.warm, lambda key, ends: catalogue.note(key, Happened.PROCESSED, {"presets": ends}))
         stack.push_async_callback(warming.finish)
         quotas = SqlQuotas(catalogue)
-        ingest = Ingest(kept.media, catalogue, renderer, _max_bytes(settings), metrics, delivery.changed, warming.begin, quotas)
+        at_once = settings.media_job_workers if house.keeps else 0
+        work = await stack.enter_async_context(working(settings, kept.media, catalogue, limits, feed, ties.bus, metrics, at_once))
+
+        def stored(key: Key, content_type: str) -> None:
+            warming.begin(key, content_type)
+            work.orders.stored(key, content_type)
+
+        ingest = Ingest(kept.media, catalogue, renderer, limits, metrics, delivery.changed, stored, quotas)
 
         _measure(metrics, kept, here, renditions, warming, ties)
         if house.is_shared:
@@ -205,7 +216,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         stack.push_async_callback(followers.finish)
         callers = Callers(tokens, allowances, Addresses(settings.media_trusted_proxies))
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
-        health = _health(settings, tokens, kept, catalogue, pool, ties, metrics)
+        health = _health(settings, tokens, kept, catalogue, pool, ties, work, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
         app = web.Application()
@@ -219,15 +230,14 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             resumable.chunks,
             UsageRoutes(quotas, tokens),
             AssetRoutes(assets, tokens, presenter, warming, sets, settings.media_idle_timeout),
-            StoreRoutes(
-                kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(_max_bytes(settings).values())
-            ),
+            StoreRoutes(kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(limits.values())),
             EventRoutes(events, feed, tokens),
+            JobRoutes(work.orders, assets, tokens, presenter, settings.media_idle_timeout),
             HookRoutes(
                 [token.get_secret_value() for token in settings.media_hook_token],
                 stores.buckets(settings),
                 settings.minio_temp_bucket_name,
-                Adoption(kept.media, catalogue, assets, renderer, _max_bytes(settings), delivery.forget, warming.begin),
+                Adoption(kept.media, catalogue, assets, renderer, limits, delivery.forget, stored),
                 pledged.confirmation,
                 followers,
                 metrics,
@@ -310,10 +320,17 @@ def _measure(metrics: Metrics, kept: Stores, here: Machine, renditions: Renditio
 
 
 def _health(
-    settings: Settings, tokens: Tokens, kept: Stores, catalogue: SqlCatalogue, pool: Pool | PoolClient, ties: Ties, metrics: Metrics
+    settings: Settings,
+    tokens: Tokens,
+    kept: Stores,
+    catalogue: SqlCatalogue,
+    pool: Pool | PoolClient,
+    ties: Ties,
+    work: Working,
+    metrics: Metrics,
 ) -> HealthRoutes:
     vital: dict[str, Check] = {"store": _silent(kept.media.ping), "renderer": pool.capabilities}
-    others: dict[str, Check] = {"variants": _silent(kept.variants.ping), **ties.checks}
+    others: dict[str, Check] = {"variants": _silent(kept.variants.ping), "jobs": work.state, **ties.checks}
     # A database that is away is away for all who share it, and reads go on: nobody is taken out of rotation for it.
     (others if catalogue.is_shared else vital)["catalogue"] = _silent(catalogue.ping)
     return HealthRoutes(

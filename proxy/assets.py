@@ -103,14 +103,20 @@ class Assets:
         await asyncio.shield(asyncio.create_task(self._take_away(key, is_there=False)))
 
     async def _take_away(self, key: Key, *, is_there: bool = True) -> None:
-        await self._catalogue.mark(key, State.DELETED)
-        if is_there:
-            await self._backend.delete(key)
+        await self._withdraw(key, is_there=is_there)
         try:
             await self._clear_away(key)
         except Unavailable:
             log.warning("asset.lingers", key=key)
             self._lingering.add(key)
+
+    async def _withdraw(self, key: Key, *, is_there: bool = True) -> None:
+        # With all that was made of it, while its record still says what that is.
+        await self._catalogue.mark(key, State.DELETED)
+        for asset in await self._catalogue.derived(key):
+            await self._take_away(asset.key)
+        if is_there:
+            await self._backend.delete(key)
 
     async def _clear_away(self, key: Key) -> None:
         await self._delivery.forget(key)
@@ -126,12 +132,12 @@ class Assets:
                 self._lingering.add(asset.key)
 
     async def _finish(self, asset: Asset) -> None:
-        if asset.state is State.PENDING and await self._is_whole(asset):
+        # What was to be made of another asset becomes one with the end of its job, or never.
+        if asset.state is State.PENDING and asset.source is None and await self._is_whole(asset):
             await self._catalogue.mark(asset.key, State.READY)
             log.info("asset.finished", key=asset.key)
             return
-        await self._catalogue.mark(asset.key, State.DELETED)
-        await self._backend.delete(asset.key)
+        await self._withdraw(asset.key)
         await self._clear_away(asset.key)
         log.info("asset.undone", key=asset.key, state=str(asset.state))
 

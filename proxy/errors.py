@@ -218,6 +218,14 @@ class ChecksumMismatch(MediaError):
     title = "The checksum is wrong"
 
 
+class NotProvided(MediaError):
+    """The service is not equipped for this; an operator can change that (RFC 9110 section 15.6.2)."""
+
+    status = 501
+    slug = "not-provided"
+    title = "This service is not equipped for it"
+
+
 class Unavailable(MediaError):
     """A part that is needed does not answer; nothing was lost, try again."""
 

@@ -15,6 +15,7 @@ from proxy.routes.chunks import ROUTE as UPLOAD_CHUNK
 from proxy.routes.chunks import ChunkRoutes
 from proxy.routes.events import EventRoutes
 from proxy.routes.hooks import HookRoutes
+from proxy.routes.jobs import JobRoutes
 from proxy.routes.media import MediaRoutes
 from proxy.routes.ops import HealthRoutes, PageRoutes
 from proxy.routes.promises import ROUTE as PRESIGNED
@@ -70,6 +71,7 @@ def mount(
     assets: AssetRoutes,
     store: StoreRoutes,
     events: EventRoutes,
+    jobs: JobRoutes,
     hooks: HookRoutes,
     health: HealthRoutes,
     pages: PageRoutes,
@@ -103,10 +105,13 @@ def mount(
         ),
         ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
         ("assets-query", "/api/assets/query", {"POST": assets.query}),
+        ("asset-jobs", "/api/assets/{key:.+}/jobs", {"POST": jobs.order}),
         ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get, "PATCH": assets.patch}),
         ("usage", "/api/usage", {"GET": usage.get, "HEAD": usage.get}),
         ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
         ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
+        ("jobs", "/api/jobs", {"GET": jobs.page, "HEAD": jobs.page}),
+        ("job", "/api/jobs/{id}", {"GET": jobs.get, "HEAD": jobs.get, "DELETE": jobs.cancel}),
         ("events", "/api/events", {"GET": events.stream}),
         ("hook", "/api/hooks/minio", {"POST": hooks.notify}),
         ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),

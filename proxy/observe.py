@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+JOB_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 REFRESH_S = 1.0
 METRICS_FOLDER = "metrics"
 """of the data folder: where several processes write their figures down"""
@@ -73,6 +74,10 @@ class Metrics:
         self._notifications = Counter(
             "media_notifications", "What stores told of their buckets, by what became of it", ["outcome"], registry=registry
         )
+        self._jobs = Histogram(
+            "media_job_seconds", "Jobs worked on, by outcome: done, failed, put off, lost (cancelled, or taken over)", ["outcome"],
+            buckets=JOB_SECONDS, registry=registry,
+        )  # fmt: skip
         self._limited = Counter("media_rate_limited", "Requests refused because of a rate limit", ["limit"], registry=registry)
         self._redis = Counter(
             "media_redis_commands", "Commands to Redis by outcome: ok, late (no answer within 50 ms), failed", ["outcome"],
@@ -147,6 +152,9 @@ class Metrics:
 
     def notification(self, outcome: str) -> None:
         self._notifications.labels(outcome).inc()
+
+    def job(self, outcome: str, seconds: float) -> None:
+        self._jobs.labels(outcome).observe(seconds)
 
     def limited(self, limit: str) -> None:
         self._limited.labels(limit).inc()

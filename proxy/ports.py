@@ -6,7 +6,7 @@ Sizes are bytes, times are aware UTC, etags are opaque and unquoted, ranges are 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -173,52 +173,6 @@ class Presigner(Protocol):
         ...
 
 
-class DebtKind(StrEnum):
-    """What a store owes: the copy of a write that went elsewhere, or the removal of what was deleted while it was away."""
-
-    COPY = "copy"
-    DELETE = "delete"
-
-
-@dataclass(frozen=True, slots=True)
-class Debt:
-    """What *store* must still get or lose of *key*. Durable before the write or the delete is acknowledged.
-
-    *etag* is the generation of the write, or of the delete itself: only older writes fall to it. *holder* is the store that
-    has the bytes of a COPY; *settled* says that it stays there for good (the policy ``leave``), and nothing is to be done.
-    """
-
-    key: Key
-    store: str
-    kind: DebtKind
-    etag: str
-    holder: str | None = None
-    sha256: str | None = None
-    settled: bool = False
-
-
-class Ledger(Protocol):
-    """The durable list of debts; one for each key and store, the newest replaces older ones. Raises Unavailable."""
-
-    async def owe(self, debts: Sequence[Debt]) -> None:
-        """Write them down, all or none; committed on return."""
-        ...
-
-    async def pay(self, debt: Debt) -> None:
-        """Strike it out, unless a newer one has taken its place."""
-        ...
-
-    async def debts_of(self, key: Key) -> list[Debt]: ...
-
-    async def due(self, stores: Collection[str], limit: int, after: Key | None = None) -> list[Debt]:
-        """Up to *limit* unsettled debts of these *stores*, by key, beyond *after*."""
-        ...
-
-    async def backlog(self) -> dict[str, int]:
-        """How many unsettled debts each store has."""
-        ...
-
-
 class State(StrEnum):
     """Where an asset is in its life. Only READY ones are shown. PENDING and DELETED ones are work to finish or undo; a QUARANTINED
     one stays, counts for its owner, and nobody gets its bytes: it is for admins to look at, to mark READY again, or to remove."""
@@ -251,6 +205,8 @@ class Asset:
     """what the renderer says of it (`Inspected.details`, with its frames and alpha); None if it was never asked"""
     focal: str | None = None
     """the point that every crop shall keep, as ``XxY``"""
+    source: Key | None = None
+    """what it was made of; it goes when that goes"""
     sanitised: bool = False
     """whether what was sent had to be changed (SVG): told at the upload, and not recorded"""
 
@@ -319,6 +275,10 @@ class Catalogue(Protocol):
 
     async def kept(self, limit: int, after: Key | None = None) -> list[Asset]:
         """Up to *limit* READY and QUARANTINED assets of all owners, by key, beyond *after*."""
+        ...
+
+    async def derived(self, key: Key) -> list[Asset]:
+        """What was made of *key*, in whatever state."""
         ...
 
     async def recorded(self, keys: Sequence[Key]) -> set[Key]:
@@ -433,10 +393,7 @@ __all__ = [
     "ByteRange",
     "Catalogue",
     "CleanBody",
-    "Debt",
-    "DebtKind",
     "Inspected",
-    "Ledger",
     "Listed",
     "ObjectMeta",
     "ObjectReader",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -25,14 +25,11 @@ from pydantic import (
 )
 
 from processors.grammar import SPELLINGS
-from proxy import peer, rates, redis_address
-from proxy.rates import Rate
+from proxy import peer, redis_address
+from proxy.spelling import GIB, MIB, Bytes, Count, Rates, Seconds, StoreProfile, Texts, listed, size
 
-MIB = 1 << 20
-GIB = 1 << 30
 WEAK_SECRETS = frozenset({"secret", "changeme", "change-me", "password", "your-256-bit-secret", "your-secret-key", "jwt-secret"})
 ALGORITHMS = frozenset({"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"})
-SIZES = {"": 1, "B": 1, "K": 1 << 10, "KIB": 1 << 10, "M": MIB, "MIB": MIB, "G": GIB, "GIB": GIB}
 
 
 class ReadAccess(StrEnum):
@@ -82,34 +79,6 @@ class BadSettings(ValueError):
     """The environment is not usable; the text names every fault by its setting, and no secret's value."""
 
 
-def _size(value: Any) -> Any:
-    match = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]{0,3})", value.strip()) if isinstance(value, str) else None
-    if match is None:
-        return value
-    factor = SIZES.get(match[2].upper())
-    if factor is None:
-        raise ValueError("is a number of bytes, such as 67108864, 64M or 5G")
-    return int(match[1]) * factor
-
-
-def _listed(value: Any) -> Any:
-    return tuple(item for item in re.split(r"[\s,]+", value) if item) if isinstance(value, str) else value
-
-
-def _rates(value: Any) -> Any:
-    if isinstance(value, str):
-        return () if value.strip().lower() in {"off", "none"} else rates.parse(value)
-    return value
-
-
-Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0, le=1 << 50)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Count = Annotated[int, Field(ge=1, le=100_000)]
-Profile = Literal["minio", "versitygw", "garage", "r2", "aws", "generic"]
-Rates = Annotated[tuple[Rate, ...], BeforeValidator(_rates)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-
-
 class Settings(BaseModel):
     """The whole configuration. A field's environment variable is its name in capitals; sizes take K, M and G."""
 
@@ -137,13 +106,13 @@ class Settings(BaseModel):
     media_presets: Path | None = Field(None, description="file of presets (TOML)")
     media_watermarks: Path | None = Field(None, description="file of watermarks (TOML)")
     media_ignored_parameters: Texts = Field((), description="further names in queries that are ignored, such as msclkid")
-    media_url_secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
+    media_url_secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(listed)] = Field(
         (), max_length=4, description="secrets of signed addresses, 32 bytes or more each; name them kid:secret to use kid"
     )
     media_eternal_addresses: bool = Field(False, description="whether a signed address may be without an end")
     media_cors_origins: Texts = Field((), description="exact origins whose pages may use the API, such as https://app.example")
 
-    media_operator_networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)] = Field(
+    media_operator_networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(listed)] = Field(
         (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
         description="networks whose direct callers see /metrics and the parts in /api/health without an admin's token",
     )
@@ -162,13 +131,13 @@ class Settings(BaseModel):
     )
     minio_upload_secret_key: SecretStr | None = Field(None, description="its secret key")
     minio_region: str = Field("us-east-1", min_length=1, description="its region")
-    minio_profile: Profile = Field("minio", description="what it is: minio, versitygw, garage, r2, aws or generic")
+    minio_profile: StoreProfile = Field("minio", description="what it is: minio, versitygw, garage, r2, aws or generic")
     aws_access_key_id: str | None = Field(None, description="access key of the S3 bucket, the second of the stores")
     aws_secret_access_key: SecretStr | None = Field(None, description="its secret key")
     aws_region: str = Field("us-east-1", min_length=1, description="its region")
     s3_bucket_name: str | None = Field(None, description="the bucket of originals; without it AWS S3 is not used")
     s3_endpoint_url: str | None = Field(None, description="where the bucket is, if not at AWS")
-    s3_profile: Profile = Field("aws", description="what serves it: aws, r2, garage, versitygw, minio or generic")
+    s3_profile: StoreProfile = Field("aws", description="what serves it: aws, r2, garage, versitygw, minio or generic")
     media_proxy_url: str | None = Field(None, description="another media proxy, the third of the stores")
     media_proxy_token: SecretStr | None = Field(
         None, description="an admin's token for it; without one a token is made with JWT_SECRET, which both must then share"
@@ -201,15 +170,15 @@ class Settings(BaseModel):
     media_webhook_url: str | None = Field(
         None, pattern=r"https?://[^\s/?#]+[^\s#]*", description="where the back end is told of events, by POST"
     )
-    media_webhook_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
+    media_webhook_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(listed)] = Field(
         (), description="secrets that sign what is told, whsec_ and Base64; several while one takes another's place"
     )
     media_webhook_allow_private: bool = Field(False, description="whether the back end may be in a private network")
-    media_webhook_pauses: Annotated[tuple[float, ...], BeforeValidator(_listed)] = Field(
+    media_webhook_pauses: Annotated[tuple[float, ...], BeforeValidator(listed)] = Field(
         (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800),
         description="seconds before each further attempt to tell the back end",
     )
-    media_hook_token: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
+    media_hook_token: Annotated[tuple[SecretStr, ...], BeforeValidator(listed)] = Field(
         (), max_length=4, description="tokens by which stores may tell of their buckets, 32 bytes or more each"
     )
     media_events_keep: Annotated[int, Field(ge=60, le=90 * 86_400)] = Field(
@@ -221,12 +190,12 @@ class Settings(BaseModel):
     media_rate_renders: Rates = Field((), description="renditions that are made for one client, such as 300/minute")
     media_rate_failed_logins: Rates = Field((), description="tokens and signatures from one address that do not hold")
     media_rate_headers: bool = Field(True, description="whether answers say how the caller stands with the rates")
-    media_trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_listed)] = Field(
+    media_trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(listed)] = Field(
         (), description="networks of the proxies in front, whose X-Forwarded-For counts"
     )
 
     media_max_bytes_image: Bytes = Field(64 * MIB, description="largest picture")
-    media_max_bytes_svg: Annotated[int, BeforeValidator(_size), Field(gt=0, le=16 * MIB)] = Field(
+    media_max_bytes_svg: Annotated[int, BeforeValidator(size), Field(gt=0, le=16 * MIB)] = Field(
         4 * MIB, description="largest drawing (SVG)"
     )
     media_max_bytes_video: Bytes = Field(5 * GIB, description="largest film")
@@ -267,12 +236,29 @@ class Settings(BaseModel):
     media_render_workers: int = Field(0, ge=0, le=256, description="worker processes for pictures; 0 takes one for each core")
     media_render_queue: int = Field(0, ge=0, le=10_000, description="renditions that may wait; 0 takes 8 for each worker")
     media_render_wait: Seconds = Field(2.0, description="seconds that a rendition may wait before it is refused with 503")
-    media_cache_bytes: Annotated[int, BeforeValidator(_size), Field(ge=0, le=1 << 40)] = Field(
+    media_cache_bytes: Annotated[int, BeforeValidator(size), Field(ge=0, le=1 << 40)] = Field(
         64 * MIB, description="renditions kept in the memory of the process"
     )
     media_shared_bytes: Bytes = Field(256 << 10, description="largest rendition that processes share through Redis")
-    media_variants_bytes: Annotated[int, BeforeValidator(_size), Field(ge=1 << 20, le=1 << 50)] = Field(
+    media_variants_bytes: Annotated[int, BeforeValidator(size), Field(ge=1 << 20, le=1 << 50)] = Field(
         GIB, description="renditions of free sizes kept on the local disk"
+    )
+
+    media_profiles: Path | None = Field(None, description="file of profiles (TOML) for films and sound; without it there are some")
+    media_job_workers: int = Field(
+        1, ge=0, le=64, description="jobs that the service works on at one time; 0 leaves all to `media-proxy worker`"
+    )
+    media_job_threads: int = Field(0, ge=0, le=64, description="threads of one job; 0 takes one for each core")
+    media_job_deadline: Annotated[float, Field(gt=0, le=7 * 86_400)] = Field(
+        3_600.0, description="seconds after which the program of a job is killed"
+    )
+    media_job_memory: Annotated[int, BeforeValidator(size), Field(ge=256 * MIB, le=1 << 40)] = Field(
+        2 * GIB, description="address space that the program of a job may take"
+    )
+    media_job_bytes: Bytes = Field(5 * GIB, description="largest file that a job may write")
+    media_jobs_open: int = Field(100, ge=1, le=100_000, description="jobs of one owner that wait or run")
+    media_jobs_keep: Annotated[int, Field(ge=60, le=90 * 86_400)] = Field(
+        7 * 86_400, description="seconds that a job is remembered after its end"
     )
 
     media_idle_timeout: Seconds = Field(30.0, description="seconds that a client may send or take nothing of a body")
@@ -417,6 +403,11 @@ class Settings(BaseModel):
     def render_workers(self) -> int:
         """How many worker processes there are."""
         return self.media_render_workers or max(1, _cores())
+
+    @property
+    def job_threads(self) -> int:
+        """How many threads the program of a job has."""
+        return self.media_job_threads or max(1, _cores())
 
     @property
     def render_queue(self) -> int:

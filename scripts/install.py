@@ -185,7 +185,7 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_packages() -> None:
-    """Chromium, what its driver needs, nginx, Redis, PostgreSQL, Node and more: installed where we may, a must in CI."""
+    """Chromium, what its driver needs, nginx, Redis, PostgreSQL, FFmpeg, Node and more: installed where we may, a must in CI."""
     packages = missing_packages()
     if not packages:
         return
@@ -236,6 +236,8 @@ def missing_packages() -> list[str]:
     missing += [] if shutil.which("redis-server") else ["redis-server"]
     missing += [] if shutil.which("postgres") or any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) else ["postgresql"]
     missing += [] if shutil.which("vipsthumbnail") else ["libvips-tools"]
+    missing += [] if shutil.which("ffmpeg") else ["ffmpeg"]
+    missing += [] if shutil.which("bwrap") or sys.platform != "linux" else ["bubblewrap"]
     missing += [] if shutil.which("node") else ["nodejs"]
     missing += [] if shutil.which("npm") else ["npm"]
     return missing if succeeds(PYTHON, "-I", "-m", "playwright", "--version") else [*missing, "libatomic1"]

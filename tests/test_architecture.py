@@ -32,6 +32,7 @@ COMPOSERS = {
     "proxy.resuming",
     "proxy.stores",
     "proxy.ties",
+    "proxy.working",
 }
 LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
 """What speaks HTTP, and so sees aiohttp; no service, port or pure module does."""
@@ -58,12 +59,13 @@ DOORS = {
     "moka_py": {"proxy.cache"},
     "orjson": {"proxy.observe"},
     "prometheus_client": {"proxy.observe"},
-    "pydantic": {"proxy.settings"},
+    "pydantic": {"proxy.settings", "proxy.spelling"},
     "redis": REDIS,
     "sqlalchemy": {
         "proxy.adapters.catalogue",
         "proxy.adapters.counting",
         "proxy.adapters.events",
+        "proxy.adapters.jobs",
         "proxy.adapters.ledger",
         "proxy.adapters.postgres",
         "proxy.adapters.promises",
@@ -123,7 +125,7 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
     values = {
-        *("errors", "events", "generations", "keys", "patience", "peer", "ports", "promises", "quotas", "rates"),
+        *("debts", "errors", "events", "generations", "jobs", "keys", "patience", "peer", "ports", "promises", "quotas", "rates"),
         *("redis_address", "sessions", "streams"),
     }
     inner = {"proxy", *(f"proxy.{name}" for name in values)}

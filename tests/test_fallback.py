@@ -18,9 +18,10 @@ from proxy.adapters.fallback import FallbackBackend
 from proxy.adapters.locks import MOVING, STILL
 from proxy.adapters.memory import MemoryBackend
 from proxy.adapters.spool import IN_HAND_BYTES, Spool
+from proxy.debts import Debt, DebtKind
 from proxy.errors import BadRequest, Conflict, NotFound, RangeNotSatisfiable, StorageFull, StoreRefused, TooLarge, Unavailable
 from proxy.keys import Key
-from proxy.ports import ByteRange, Debt, DebtKind, Listed, ObjectReader
+from proxy.ports import ByteRange, Listed, ObjectReader
 from proxy.streams import drained
 from tests.contracts.bodies import body, failing_after, read, standing_after
 from tests.kit.faulty import Killed

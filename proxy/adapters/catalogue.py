@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.adapters.counting import counted, standing
 from proxy.adapters.events import Notes
-from proxy.adapters.tables import assets, reservations
+from proxy.adapters.jobs import canceled
+from proxy.adapters.tables import assets, jobs, reservations
 from proxy.errors import BadRequest, Conflict, Unavailable
 from proxy.events import Kind
 from proxy.keys import Key
@@ -41,6 +42,11 @@ HAPPENS = {
     State.DELETED: (Kind.REMOVED, TOLD_OF),
 }
 """What it means to others when an asset comes to a state, if it was in one of those before."""
+
+
+ENDS_WORK = frozenset({State.DELETED, State.QUARANTINED})
+"""The states in which nothing is made of an asset any more."""
+Noted = tuple[str, int] | None
 
 
 class Database(Protocol):
@@ -124,7 +130,7 @@ class SqlCatalogue:
                 await self._count(connection, asset, asset.size, 1, reserved)
             if reserved:
                 await connection.execute(reservations.delete().where(reservations.c.name.in_(reserved)))
-        await self._tell(noted)
+        await self.tell(noted)
 
     async def replace(self, asset: Asset, before: Asset) -> None:
         """Let *asset* stand where *before* stood."""
@@ -138,7 +144,7 @@ class SqlCatalogue:
             await self._count(connection, asset, asset.size - before.size, 0)
             if self._notes is not None:
                 noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
-        await self._tell(noted)
+        await self.tell(noted)
 
     async def _count(
         self, connection: AsyncConnection, asset: Asset, size: int, objects: int, reserved: Sequence[str] = ()
@@ -159,6 +165,12 @@ class SqlCatalogue:
 
     async def mark(self, key: Key, state: State) -> None:
         """Move the asset to *state*; a DELETED one stays one, gives its idempotency key back, and counts no more."""
+        async with self.begun() as connection:
+            _, noted = await self.marked(connection, key, state)
+        await self.tell(noted)
+
+    async def marked(self, connection: AsyncConnection, key: Key, state: State) -> tuple[bool, Noted]:
+        """`mark` in the transaction of *connection*: whether there was something to move, and what `tell` is told behind it."""
         values: dict[str, Any] = {"state": str(state)}
         if state is State.DELETED:
             values["idempotency_key"] = None
@@ -166,17 +178,18 @@ class SqlCatalogue:
         query = query.returning(*assets.columns)
         kind, before = HAPPENS.get(state, (None, frozenset()))
         noted = row = None
-        async with self.begun() as connection:
-            # A write comes first: SQLite lets nobody write who has only read in the same transaction, while others do.
-            if kind is not None:
-                row = (await connection.execute(query.where(assets.c.state.in_(before)))).first()
-            if row is None:
-                row = (await connection.execute(query)).first()
-            elif self._notes is not None and kind is not None:
-                noted = await self._notes.take(connection, row, kind)
-            if row is not None and state is State.DELETED:
-                await counted(connection, self.insert, row.owner, -row.size, -1)
-        await self._tell(noted)
+        # A write comes first: SQLite lets nobody write who has only read in the same transaction, while others do.
+        if kind is not None:
+            row = (await connection.execute(query.where(assets.c.state.in_(before)))).first()
+        if row is None:
+            row = (await connection.execute(query)).first()
+        elif self._notes is not None and kind is not None:
+            noted = await self._notes.take(connection, row, kind)
+        if row is not None and state is State.DELETED:
+            await counted(connection, self.insert, row.owner, -row.size, -1)
+        if row is not None and state in ENDS_WORK:
+            await canceled(connection, datetime.now(UTC), jobs.c.key == key)
+        return row is not None, noted
 
     async def remove(self, key: Key) -> None:
         """Drop the record; idempotent."""
@@ -188,20 +201,25 @@ class SqlCatalogue:
                 await counted(connection, self.insert, row.owner, -row.size, -1)
             if row is not None and row.state in TOLD_OF and self._notes is not None:
                 noted = await self._notes.take(connection, row, Kind.REMOVED)
-        await self._tell(noted)
+        await self.tell(noted)
 
     async def note(self, key: Key, kind: Kind, more: Mapping[str, Any]) -> None:
         """Write down that *kind* happened to the READY asset of *key*; nothing happens if there is none."""
+        async with self.begun() as connection:
+            _, noted = await self.noted(connection, key, kind, more)
+        await self.tell(noted)
+
+    async def noted(self, connection: AsyncConnection, key: Key, kind: Kind, more: Mapping[str, Any]) -> tuple[bool, Noted]:
+        """`note` in the transaction of *connection*: whether the asset is there, and what `tell` is told behind it."""
         # A write, though nothing changes: it holds the record until the event stands, so that none comes behind its removal.
         query = assets.update().where(assets.c.key == key, assets.c.state == State.READY).values(state=State.READY)
-        noted = None
-        async with self.begun() as connection:
-            row = (await connection.execute(query.returning(*assets.columns))).first()
-            if row is not None and self._notes is not None:
-                noted = await self._notes.take(connection, row, kind, more)
-        await self._tell(noted)
+        row = (await connection.execute(query.returning(*assets.columns))).first()
+        if row is None or self._notes is None:
+            return row is not None, None
+        return True, await self._notes.take(connection, row, kind, more)
 
-    async def _tell(self, noted: tuple[str, int] | None) -> None:
+    async def tell(self, noted: Noted) -> None:
+        """Say that an event has been written down, once that is committed."""
         if noted is not None and self._told is not None:
             await self._told(*noted)
 
@@ -253,6 +271,11 @@ class SqlCatalogue:
         query = assets.select().where(shown, assets.c.key > (after or "")).order_by(assets.c.key).limit(limit)
         async with self.begun() as connection:
             return [_asset(row) for row in await connection.execute(query)]
+
+    async def derived(self, key: Key) -> list[Asset]:
+        """What was made of *key*, in whatever state."""
+        async with self.begun() as connection:
+            return [_asset(row) for row in await connection.execute(assets.select().where(assets.c.source == key))]
 
     async def recorded(self, keys: Sequence[Key]) -> set[Key]:
         """Those of *keys* that have a record."""

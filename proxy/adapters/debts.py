@@ -8,10 +8,10 @@ from contextlib import suppress
 
 from proxy import generations
 from proxy.adapters.places import carried_through
+from proxy.debts import Debt, Ledger
 from proxy.errors import Unavailable
 from proxy.keys import Key
 from proxy.patience import Patience
-from proxy.ports import Debt, Ledger
 
 MOST_KEYS = 20_000
 """About 20 MiB with the longest keys, 10 MiB with usual ones."""

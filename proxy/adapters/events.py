@@ -49,6 +49,7 @@ class Notes:
             "height": asset.height,
             "duration": asset.duration_s,
             "createdAt": _written(datetime.fromtimestamp(asset.created / 1_000_000, UTC)),
+            **({} if asset.source is None else {"source": asset.source}),
             **more,
         }
         values = {

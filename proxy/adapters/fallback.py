@@ -20,9 +20,10 @@ from proxy.adapters.places import LOCK_S, REMEMBERED, Deadlines, Place, Whereabo
 from proxy.adapters.reading import Reader
 from proxy.adapters.spool import Spool
 from proxy.adapters.writing import Write, Writer
+from proxy.debts import Debt, DebtKind, Ledger
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
-from proxy.ports import Admit, Backend, Body, ByteRange, Debt, DebtKind, Ledger, Listed, ObjectMeta, ObjectReader, Presigner
+from proxy.ports import Admit, Backend, Body, ByteRange, Listed, ObjectMeta, ObjectReader, Presigner
 
 LOOKED_UP_AT_ONCE = 16
 

@@ -18,9 +18,10 @@ from proxy.adapters.locks import KeyLocks, LockFile
 from proxy.adapters.places import Deadlines, Place, Whereabouts, age, together
 from proxy.adapters.spool import NotTheStores, feeding
 from proxy.adapters.stillness import NotNow, Stillness
+from proxy.debts import Debt, DebtKind
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
-from proxy.ports import Debt, DebtKind, ObjectMeta, ObjectReader
+from proxy.ports import ObjectMeta, ObjectReader
 
 PAGE = 64
 AT_ONCE = 2

@@ -10,8 +10,8 @@ import sqlalchemy as sql
 
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.tables import debts
+from proxy.debts import Debt, DebtKind
 from proxy.keys import Key
-from proxy.ports import Debt, DebtKind
 
 REPLACED = ("kind", "etag", "holder", "sha256", "settled")
 

@@ -12,9 +12,10 @@ from processors.errors import MediaError
 from proxy import generations
 from proxy.adapters.debts import Debts
 from proxy.adapters.places import Place, Whereabouts, age
+from proxy.debts import Debt, DebtKind
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
-from proxy.ports import Backend, ByteRange, Debt, DebtKind, ObjectMeta, ObjectReader
+from proxy.ports import Backend, ByteRange, ObjectMeta, ObjectReader
 
 T = TypeVar("T")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest revision: a database that has it is opened without importing Alembic (11 MiB)."""
 UNFINISHED = sql.text("state != 'ready'")
+DERIVED = sql.text("source IS NOT NULL")
 BYTEWISE = sql.Text().with_variant(sql.Text(collation="C"), "postgresql")
 """Text that sorts by its bytes, as SQLite's does: another collation may change with the system, and indexes are broken then."""
 
@@ -30,9 +31,11 @@ assets = sql.Table(
     sql.Column("idempotency_key", sql.Text),
     sql.Column("details", sql.Text, comment="JSON"),
     sql.Column("focal", sql.Text, comment="XxY, from 0x0 to 1x1"),
+    sql.Column("source", BYTEWISE),
     sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
     sql.Index("ix_assets_owner_created", "owner", "created", "key"),
     sql.Index("ix_assets_unfinished", "state", sqlite_where=UNFINISHED),
+    sql.Index("ix_assets_source", "source", sqlite_where=DERIVED),
 )
 debts = sql.Table(
     "debts",
@@ -139,7 +142,38 @@ events = sql.Table(
     sql.Index("ix_events_key", "key", "seq", sqlite_where=WAITING),
     sqlite_autoincrement=True,
 )
+OPEN = sql.text("stage IN ('waiting', 'running')")
+jobs = sql.Table(
+    "jobs",
+    metadata,
+    sql.Column("id", BYTEWISE, primary_key=True),
+    sql.Column("owner", BYTEWISE, nullable=False),
+    sql.Column("key", BYTEWISE, nullable=False),
+    sql.Column("etag", sql.Text, nullable=False),
+    sql.Column("profile", sql.Text, nullable=False),
+    sql.Column("work", BYTEWISE),
+    sql.Column("created", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.Column("stage", sql.Text, nullable=False),
+    sql.Column("priority", sql.Integer, nullable=False),
+    sql.Column("idempotency_key", sql.Text),
+    sql.Column("attempts", sql.Integer, nullable=False),
+    sql.Column("percent", sql.Float, nullable=False),
+    sql.Column("results", sql.Text, comment="JSON"),
+    sql.Column("problem", sql.Text, comment="JSON"),
+    sql.Column("started", sql.BigInteger, comment="microseconds since 1970, UTC"),
+    sql.Column("ended", sql.BigInteger, comment="microseconds since 1970, UTC"),
+    sql.Column("holder", sql.Text),
+    sql.Column("due", sql.BigInteger, nullable=False, comment="microseconds since 1970, UTC"),
+    sql.UniqueConstraint("work", name="uq_jobs_work"),
+    sql.UniqueConstraint("owner", "idempotency_key", name="uq_jobs_owner_idempotency_key"),
+    sql.Index("ix_jobs_owner", "owner", "id"),
+    sql.Index("ix_jobs_key", "key", "id"),
+    sql.Index("ix_jobs_ended", "ended"),
+    sql.Index("ix_jobs_open", "priority", "id", sqlite_where=OPEN),
+)
 PARTIAL = {
+    "ix_assets_source": DERIVED,
+    "ix_jobs_open": OPEN,
     "ix_assets_unfinished": UNFINISHED,
     "ix_debts_unsettled": sql.text("NOT settled"),
     "ix_events_due": WAITING,

@@ -13,9 +13,10 @@ from proxy.adapters.debts import Debts
 from proxy.adapters.locks import KeyLocks
 from proxy.adapters.places import Deadlines, Place, Whereabouts, age, carried_through
 from proxy.adapters.spool import Held, NotTheStores, feeding
+from proxy.debts import Debt, DebtKind
 from proxy.errors import NotFound, StorageFull, Unavailable
 from proxy.keys import Key
-from proxy.ports import Admit, Debt, DebtKind, ObjectMeta, ObjectReader
+from proxy.ports import Admit, ObjectMeta, ObjectReader
 
 log = structlog.get_logger(__name__)
 

@@ -60,6 +60,7 @@ class Presenter:
             "thumbhash": details.get("thumbhash"),
             "blurhash": details.get("blurhash"),
             "focal": point_of(asset.focal),
+            **({} if asset.source is None else {"source": asset.source}),
             **({"sanitised": True} if asset.sanitised else {}),
             **({"state": str(asset.state)} if asset.state is not State.READY else {}),
             "createdAt": asset.created.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

@@ -17,8 +17,8 @@ from proxy import generations, keys
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.ledger import SqlLedger
 from proxy.adapters.sqlite import SqliteDatabase
+from proxy.debts import Debt, DebtKind, Ledger
 from proxy.errors import Unavailable
-from proxy.ports import Debt, DebtKind, Ledger
 from tests.kit.databases import Open
 
 KEY = keys.parse("u7/a.jpg")

@@ -13,9 +13,9 @@ from proxy.adapters.ledger import SqlLedger
 from proxy.adapters.memory import MemoryBackend
 from proxy.adapters.places import Deadlines
 from proxy.adapters.sqlite import SqliteDatabase
+from proxy.debts import Debt
 from proxy.errors import Unavailable
 from proxy.keys import Key
-from proxy.ports import Debt
 from tests.kit.faulty import Faulty, Fuse
 from tests.kit.waiting import eventually
 

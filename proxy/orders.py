@@ -1,0 +1,132 @@
+"""Long work as people ask for it: ordered, looked at, cancelled; and what is ordered for each upload."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+
+import structlog
+
+from processors import formats
+from processors.errors import MediaError, Unsupported
+from processors.profiles import Profile
+from proxy.auth import Principal
+from proxy.claims import Clock, utc_now
+from proxy.errors import BadRequest, Conflict, IdempotencyReused, NotFound, NotProvided
+from proxy.flights import Errands
+from proxy.jobs import ASKED_FOR, AUTOMATIC, Job, JobBook, JobPage, Stage
+from proxy.keys import Key
+from proxy.ports import Asset, Catalogue, State
+
+WAITING = 256
+"""uploads whose automatic jobs are being written down"""
+
+log = structlog.get_logger(__name__)
+
+
+class Orders:
+    """Takes orders for *profiles* into *book*. *ordered* hears of each. Without somebody to work they are refused.
+
+    One owner may have *most_open* at a time.
+    """
+
+    def __init__(
+        self,
+        book: JobBook,
+        catalogue: Catalogue,
+        profiles: Mapping[str, Profile],
+        most_open: int,
+        ordered: Callable[[], Awaitable[None]],
+        *,
+        provided: bool,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._book = book
+        self._catalogue = catalogue
+        self._profiles = profiles
+        self._most_open = most_open
+        self._ordered = ordered
+        self._provided = provided
+        self._clock = clock
+        self._errands = Errands(WAITING)
+
+    async def order(self, asset: Asset, name: str, idempotency_key: str | None = None, priority: int = ASKED_FOR) -> Job:
+        """Have the profile *name* made of *asset*; what is under way or done already is not begun again."""
+        profile = self._profiles.get(name)
+        if profile is None:
+            known = ", ".join(sorted(self._profiles))
+            raise BadRequest(f"no profile has this name; there are {known}" if known else "there are no profiles", param="profile")
+        format = formats.by_mime(asset.content_type)
+        if format is None or not profile.suits(format.kind):
+            raise Unsupported(f"{name} cannot be made of {asset.content_type}")
+        if not self._provided:
+            raise NotProvided("this service has no ffmpeg, which makes films")
+        job = Job(
+            _new_id(self._clock()), asset.owner, asset.key, asset.etag, name, _work(asset, profile), self._clock(),
+            priority=priority, idempotency_key=idempotency_key,
+        )  # fmt: skip
+        found = await self._book.order(job, self._most_open)
+        is_named = idempotency_key is not None and found.idempotency_key == idempotency_key
+        if found.stage is Stage.DONE and not is_named and not await self._stands(found):
+            await self._book.retire(found.id)
+            found = await self._book.order(job, self._most_open)
+        if idempotency_key is not None and (found.key, found.profile) != (job.key, job.profile):
+            raise IdempotencyReused("this Idempotency-Key was used for another job: send a new one")
+        if found.id == job.id:
+            log.info("job.ordered", id=job.id, key=job.key, profile=name)
+            await self._ordered()
+        return found
+
+    def stored(self, key: Key, content_type: str) -> None:
+        """Order what is made of each upload of this type; returns at once."""
+        format = formats.by_mime(content_type)
+        names = [one.name for one in self._profiles.values() if one.automatic and format is not None and one.suits(format.kind)]
+        if names and self._provided and not self._errands.begin(lambda: self._order_all(key, names)):
+            log.warning("jobs.not_ordered", key=key)
+
+    async def get(self, principal: Principal, id: str) -> Job:
+        """The job, if it is theirs; raises NotFound."""
+        job = await self._book.get(id)
+        if job is None or not (principal.is_admin or job.owner == principal.owner):
+            raise NotFound("no job has this id")
+        return job
+
+    async def page(self, owner: str, limit: int, after: str | None, key: Key | None) -> JobPage:
+        """Up to *limit* of the owner's, newest first."""
+        return await self._book.page(owner, limit, after, key)
+
+    async def cancel(self, job: Job) -> None:
+        """End it; what works on it ends within a second. Raises Conflict if it has ended otherwise."""
+        if await self._book.cancel(job.id, self._clock()):
+            log.info("job.cancelled", id=job.id, key=job.key)
+            return
+        now = await self._book.get(job.id)
+        if now is not None and now.stage is not Stage.CANCELED:
+            raise Conflict(f"the job is {now.stage} already")
+
+    async def finish(self) -> None:
+        """Wait a moment for what is being written down."""
+        await self._errands.finish(5.0)
+
+    async def _order_all(self, key: Key, names: list[str]) -> None:
+        try:
+            asset = await self._catalogue.get(key)
+            if asset is not None and asset.state is State.READY and asset.source is None:
+                await asyncio.gather(*(self.order(asset, name, priority=AUTOMATIC) for name in names))
+        except MediaError as error:
+            log.warning("jobs.not_ordered", key=key, reason=error.slug)
+
+    async def _stands(self, job: Job) -> bool:
+        found = await self._catalogue.many(job.results)
+        return len(found) == len(job.results)
+
+
+def _new_id(now: datetime) -> str:
+    return f"job_{int(now.astimezone(UTC).timestamp() * 1_000_000):014x}{secrets.token_hex(8)}"
+
+
+def _work(asset: Asset, profile: Profile) -> str:
+    return hashlib.sha256("\0".join((asset.key, asset.etag, profile.name, profile.revision)).encode()).hexdigest()

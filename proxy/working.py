@@ -1,0 +1,110 @@
+"""Puts together what does long work: with `app` and `stores` a part of the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from processors import profiles, transcode
+from processors.cell import Bounds
+from processors.formats import Kind
+from processors.profiles import BadProfiles, Profile
+from processors.transcode import Transcoder
+from proxy.adapters.catalogue import SqlCatalogue
+from proxy.adapters.jobs import SqlJobs
+from proxy.bench import Bench, floor
+from proxy.errors import StartError
+from proxy.feed import Feed
+from proxy.jobs import Job
+from proxy.observe import Metrics
+from proxy.orders import Orders
+from proxy.ports import Backend, Bus
+from proxy.settings import Settings
+from proxy.workshop import Workshop, moment
+
+TOPIC = "jobs"
+"""what a process says when it has ordered something"""
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """Who takes orders, and how the work on them is: for health."""
+
+    orders: Orders
+    state: Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+@asynccontextmanager
+async def working(
+    settings: Settings,
+    backend: Backend,
+    catalogue: SqlCatalogue,
+    limits: Mapping[Kind, int],
+    feed: Feed,
+    bus: Bus,
+    metrics: Metrics,
+    at_once: int,
+) -> AsyncIterator[Working]:
+    """All of it, *at_once* jobs in work in this process; raises StartError."""
+    known = load(settings)
+    book = SqlJobs(catalogue)
+    transcoder = Transcoder(bounds(settings), settings.job_threads)
+    async with AsyncExitStack() as stack:
+        wake: Callable[[], None] = _nobody
+        if at_once and transcode.is_there():
+            above = await asyncio.to_thread(floor, settings.media_data_dir)
+            bench = Bench(backend, catalogue, transcoder, known, limits, above)
+
+            async def told(job: Job, stage: str, percent: float) -> None:
+                await feed.passes(job.owner, moment(job, stage, percent))
+
+            workshop = Workshop(book, bench, at_once, timedelta(seconds=settings.media_jobs_keep), metrics, told)
+            wake = workshop.wake
+            bus.listen(TOPIC, lambda word: wake(), wake)
+            stack.push_async_callback(_ended, asyncio.create_task(workshop.run_for_ever()))
+
+        async def ordered() -> None:
+            wake()
+            await bus.say(TOPIC, "ordered")
+
+        provided = settings.media_job_workers == 0 or transcode.is_there()
+        orders = Orders(book, catalogue, known, settings.media_jobs_open, ordered, provided=provided)
+        stack.push_async_callback(orders.finish)
+
+        async def state() -> Mapping[str, Any]:
+            there = transcode.is_there()
+            open_jobs = {str(stage): count for stage, count in (await book.backlog()).items()}
+            return {"ffmpeg": there, "sandbox": (await transcoder.cell()).sandbox if there else None, **open_jobs}
+
+        yield Working(orders, state)
+
+
+def load(settings: Settings) -> Mapping[str, Profile]:
+    """The profiles of the settings; raises StartError."""
+    path = settings.media_profiles
+    try:
+        return profiles.read(profiles.DEFAULTS if path is None else path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise StartError(f"MEDIA_PROFILES: {path} cannot be read ({reason})") from None
+    except BadProfiles as error:
+        raise StartError(f"MEDIA_PROFILES: {path} is not usable. {error}".removesuffix(".")) from None
+
+
+def bounds(settings: Settings) -> Bounds:
+    """What one job may take."""
+    deadline_s = settings.media_job_deadline
+    return Bounds(deadline_s, int(deadline_s * settings.job_threads) + 1, settings.media_job_memory, settings.media_job_bytes)
+
+
+def _nobody() -> None:
+    """Wake nobody: others work."""
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
