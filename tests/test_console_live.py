@@ -322,6 +322,46 @@ async def test_the_record_of_a_file_is_told_in_full_and_stays_text(visit: Visit,
         await expect(page.get_by_role("dialog").get_by_role("status").filter(has_text="The digest is copied.")).to_be_visible()
 
 
+async def test_a_focal_point_is_set_by_a_click_or_two_numbers_and_taken_away(visit: Visit, client: Client) -> None:
+    key = client.stored(pictures.jpeg(900, 600), filename="harbour.jpg")["key"]
+
+    def focal() -> list[float] | None:
+        point: list[float] | None = client.get(f"/api/assets/{key}").json["focal"]
+        return point
+
+    async with visit() as page:
+        await live(page, client)
+        await page.get_by_role("button", name="View harbour.jpg").click()
+        form = page.get_by_role("form", name="Focal point")
+        save, left, top = (
+            form.get_by_role("button", name="Save"),
+            form.get_by_label("From the left"),
+            form.get_by_label("From the top"),
+        )
+        await expect(save).to_be_disabled()
+        picture = form.locator("img")
+        await expect(picture).not_to_have_js_property("naturalWidth", 0)
+        await picture.scroll_into_view_if_needed()
+        box = await picture.bounding_box()
+        assert box is not None
+        await picture.click(position={"x": box["width"] * 0.25, "y": box["height"] * 0.75})
+        await page.keyboard.press("Enter")
+        await expect(form.get_by_role("button", name="Clear")).to_be_visible()
+        x, y = focal() or [0, 0]
+        assert abs(x - 0.25) < 0.01
+        assert abs(y - 0.75) < 0.01
+        await left.fill("101")
+        await expect(save).to_be_disabled()
+        await left.fill("60")
+        await top.fill("12.5")
+        async with page.expect_response(f"**/api/assets/{key}"):
+            await top.press("Enter")
+        assert focal() == [0.6, 0.125]
+        await form.get_by_role("button", name="Clear").click()
+        await expect(left).to_have_value("")
+        assert focal() is None
+
+
 async def test_a_quarantined_file_says_so_with_the_reason(visit: Visit, server: RunningServer, client: Client, owner: str) -> None:
     record = client.stored(PHOTO, filename="doubtful.jpg")
     async with visit() as page:

@@ -65,9 +65,9 @@ export class Api {
     }
   }
 
-  /** The bytes of a picture, asked for as <img> does: openly first, unless *openly* is false, then with the token. */
-  async picture(path, { openly = true, signal } = {}) {
-    const options = { headers: { Accept: IMAGE_TYPES }, signal, ms: PICTURE_MS };
+  /** The bytes of a picture, asked for as <img> does: openly first, unless *openly* is false, then with the token. *cache* is fetch's. */
+  async picture(path, { openly = true, signal, cache = "default" } = {}) {
+    const options = { headers: { Accept: IMAGE_TYPES }, signal, cache, ms: PICTURE_MS };
     const blob = (answer) => answer.blob();
     if (openly) {
       try {
@@ -105,6 +105,22 @@ export class Api {
       if (problem.status !== 404) throw problem;
       return null;
     }
+  }
+
+  /** The record of *key* and the tag of its state (null: it has none); null if there is no record any more. */
+  async record(key, signal) {
+    try {
+      return await this.authorized(`api/assets/${inAddress(key)}`, { cache: "no-store", signal }, tagged);
+    } catch (problem) {
+      if (problem.status !== 404) throw problem;
+      return null;
+    }
+  }
+
+  /** Have *changes* made to the record of *key*, if it is still as *tag* says; gives it and its tag. */
+  async change(key, changes, tag, signal) {
+    const headers = { "Content-Type": "application/json", ...(tag === null ? {} : { "If-Match": tag }) };
+    return this.authorized(`api/assets/${inAddress(key)}`, { method: "PATCH", headers, body: JSON.stringify(changes), signal }, tagged);
   }
 
   /** What the caller has, and may have: {bytes, objects, reserved, quota}. */
@@ -216,6 +232,10 @@ export class Api {
       signal?.removeEventListener("abort", cut);
     }
   }
+}
+
+async function tagged(answer) {
+  return [await answer.json(), answer.headers.get("ETag")];
 }
 
 function inAddress(key) {

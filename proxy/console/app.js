@@ -1,7 +1,6 @@
 // The page put together: who is signed in, what is being uploaded, what is there.
 
 import { Api } from "./api.js";
-import { Details } from "./details.js";
 import { Elsewhere } from "./elsewhere.js";
 import { Gallery } from "./gallery.js";
 import { Live } from "./live.js";
@@ -23,7 +22,7 @@ const fresh = takenFromAddress(); // before anything is waited for: it is not to
 const session = new Session();
 const api = new Api(session);
 const thumbnails = new Thumbnails(api);
-const viewer = new Viewer(api, new Details(api));
+const viewer = new Viewer(api);
 const gallery = new Gallery(api, session, thumbnails, viewer);
 const usage = new Usage(api, session);
 const uploads = new Uploads(api, session, stored);

@@ -1,6 +1,7 @@
 // What the record of a file says, as a list of terms. Everything in it is text, whoever has written it.
 
 import { mediaPath } from "./api.js";
+import { Focal } from "./focal.js";
 import { byId, copy } from "./page.js";
 import { kind } from "./pictures.js";
 import { moment, plain, sentence, size, typeName, duration } from "./wording.js";
@@ -13,19 +14,32 @@ const PROGRESS = { ready: "ready", pending: "being made", failed: "cannot be mad
 
 export class Details {
   #api;
+  #focal;
   #key = null;
   #asset = null;
   #work = new AbortController();
-  reads = "public";
+  #reads = "public";
 
-  constructor(api) {
+  /** *changed* is called when the record was changed here. */
+  constructor(api, changed) {
     this.#api = api;
+    this.#focal = new Focal(api, (record, tag) => {
+      this.#fill(record, tag);
+      changed();
+    });
+  }
+
+  /** Who may read: public, owner or signed. */
+  set reads(mode) {
+    this.#reads = mode;
+    this.#focal.openly = mode === "public";
   }
 
   /** Show what is known of *asset*, and then all that its record says. */
   show(asset) {
     this.#key = asset.key;
     this.#asset = asset;
+    this.#focal.clear();
     this.#fill(asset);
     this.reload();
   }
@@ -38,10 +52,10 @@ export class Details {
     const state = byId("details-state");
     state.textContent = "";
     try {
-      const record = await this.#api.asset(this.#key, signal);
+      const found = await this.#api.record(this.#key, signal);
       if (signal.aborted) return;
       // Of what is quarantined only admins get a record; what happened told the rest.
-      if (record !== null) this.#fill({ ...this.#asset, state: undefined, reason: undefined, ...record });
+      if (found !== null) this.#fill({ ...this.#asset, state: undefined, reason: undefined, ...found[0] }, found[1]);
       else if (this.#asset.state !== "quarantined") state.textContent = "There is no record of this file any more.";
     } catch (problem) {
       if (!signal.aborted) state.textContent = sentence(problem);
@@ -51,11 +65,14 @@ export class Details {
   /** Show nothing, and ask for nothing. */
   clear() {
     this.#work.abort();
+    this.#focal.clear();
     byId("details").replaceChildren();
     byId("details-state").textContent = "";
   }
 
-  #fill(asset) {
+  /** Show *asset*; with a *tag*, null or not, it is the record itself, which may be changed. */
+  #fill(asset, tag) {
+    if (tag !== undefined) this.#focal.show(asset, tag);
     const rows = [
       ["State", stateOf(asset)],
       ["File name", asset.filename ? plain(asset.filename) : null],
@@ -80,7 +97,7 @@ export class Details {
 
   #renditions(asset) {
     const what = kind(asset);
-    if (this.reads !== "public" || (what !== "picture" && what !== "film")) return null;
+    if (this.#reads !== "public" || (what !== "picture" && what !== "film")) return null;
     const widths = WIDTHS.filter((width) => width < (asset.width ?? Infinity));
     const links = widths.map((width) => {
       const link = element("a", `${width} px`);

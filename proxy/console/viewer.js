@@ -2,6 +2,7 @@
 // record says.
 
 import { mediaPath } from "./api.js";
+import { Details } from "./details.js";
 import { linkOf } from "./gallery.js";
 import { byId, copy, icon } from "./page.js";
 import { kind } from "./pictures.js";
@@ -20,9 +21,9 @@ export class Viewer {
   #timer = 0;
   #reads = "public";
 
-  constructor(api, details) {
+  constructor(api) {
     this.#api = api;
-    this.#details = details;
+    this.#details = new Details(api, () => this.#changed(0));
     const controls = byId("viewer-controls");
     for (const width of [...WIDTHS, null]) byId("viewer-widths").append(this.#chip(width));
     controls.addEventListener("submit", (event) => event.preventDefault());
@@ -138,7 +139,7 @@ export class Viewer {
     const stage = byId("viewer-stage");
     stage.setAttribute("aria-busy", "true");
     try {
-      const blob = await this.#api.picture(mediaPath(this.#asset.key, params), { openly: this.#reads === "public", signal });
+      const blob = await this.#api.picture(mediaPath(this.#asset.key, params), { openly: this.#reads === "public", signal, cache: "no-cache" });
       if (signal.aborted) return;
       const image = document.createElement("img");
       const address = URL.createObjectURL(blob);
