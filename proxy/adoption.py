@@ -24,13 +24,19 @@ from proxy.ports import Asset, Backend, Catalogue, ObjectMeta, ObjectReader, Ren
 from proxy.sources import Overwritten, Sources
 
 AT_ONCE = 4
-"""objects that are looked at side by side: requests must not wait for them"""
+"""objects that are judged side by side: requests must not wait for them"""
+QUESTIONS = 16
+"""keys that stores and catalogue are asked for side by side"""
+LOOKS = 8
+"""at one key that is changed by others all the while"""
 WAITING = 2_000
 WAIT_S = 10.0
 """for all that one notification tells of; what takes longer goes on, and is found done when it is told again"""
 VERDICTS = (BadRequest, TooLarge, Unsupported, Corrupt, TooCostly)
 """What an upload of the same bytes would be refused with for good."""
 GENERIC = "application/octet-stream"
+AT_WORK = frozenset({State.PENDING, State.DELETED})
+"""The states of a record that somebody of ours is at work on, who will finish, or whose work a patrol finishes."""
 
 log = structlog.get_logger(__name__)
 
@@ -75,39 +81,60 @@ class Adoption:
         self._forget = forget
         self._stored = stored
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._questions = asyncio.Semaphore(QUESTIONS)
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     async def follow(self, key: Key) -> Outcome:
         """Let the record of *key* say what is there. Raises Unavailable and Busy; then it is to be told again."""
         lock = self._locks.setdefault(key, asyncio.Lock())
-        async with lock, self._places:
-            try:
-                return await self._here(key)
-            except NotFound:
-                return await self._gone(key)
+        outcome = Outcome.UNCHANGED
+        async with lock:
+            for _ in range(LOOKS):
+                change = await self._look(key)
+                if change is None:
+                    return outcome
+                if change is Outcome.REFUSED:
+                    return change
+                if change is not Outcome.UNCHANGED:
+                    outcome = change
+                # Other processes follow the key as well: who has changed its record looks once more.
+        raise Unavailable("the object changes too fast to be recorded", retry_after_s=1)
 
-    async def _gone(self, key: Key) -> Outcome:
-        asset = await self._catalogue.get(key)
+    async def _look(self, key: Key) -> Outcome | None:
+        """What had to be done for the record; None: nothing, it says what is there."""
+        async with self._questions:
+            asset = await self._catalogue.get(key)
+            try:
+                meta = await self._backend.head(key)
+            except NotFound:
+                return await self._gone(key, asset)
+        if asset is not None and asset.etag == meta.etag and asset.state is not State.DELETED:
+            return None  # most of all, what this service has stored itself
+        if asset is not None and asset.state in AT_WORK:
+            raise Unavailable("another request is at work on this key", retry_after_s=2)
+        async with self._places:
+            return await self._here(meta, asset)
+
+    async def _gone(self, key: Key, asset: Asset | None) -> Outcome | None:
         if asset is None:
             await self._forget(key)
-        if asset is None or asset.state in {State.PENDING, State.DELETED}:  # somebody is at work on it, who will finish
-            return Outcome.UNCHANGED
-        await self._assets.gone(key)
+        if asset is None or asset.state in AT_WORK:
+            return None
+        await self._assets.gone(key, asset.etag)
         log.info("object.gone", key=key)
         return Outcome.REMOVED
 
-    async def _here(self, key: Key) -> Outcome:
-        meta = await self._backend.head(key)
-        before = await self._catalogue.get(key)
-        if before is not None and (before.etag == meta.etag or before.state in {State.PENDING, State.DELETED}):
-            return Outcome.UNCHANGED  # most of all, what this service has stored itself
-        asset = await self._judged(meta)
+    async def _here(self, meta: ObjectMeta, before: Asset | None) -> Outcome:
+        key = meta.key
         try:
+            asset = await self._judged(meta)
             if before is None:
                 await self._catalogue.add(asset)
             else:
+                await self._assets.outdated(key)
                 await self._catalogue.replace(asset, before)
-        except Conflict:  # another process has heard of it, too
+                await self._assets.outdated(key)  # a job may have ended meanwhile
+        except (Conflict, NotFound):  # another process has heard of it, too; or it is gone by now
             return Outcome.UNCHANGED
         except QuotaExceeded:
             log.warning("object.not_recorded", key=key, reason=QuotaExceeded.slug)

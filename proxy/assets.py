@@ -98,25 +98,35 @@ class Assets:
             await self._backend.head(key)
         await asyncio.shield(asyncio.create_task(self._take_away(key)))
 
-    async def gone(self, key: Key) -> None:
-        """Drop the record and the variants of an object that somebody else has taken out of the stores."""
-        await asyncio.shield(asyncio.create_task(self._take_away(key, is_there=False)))
+    async def gone(self, key: Key, etag: str) -> None:
+        """Drop the variants and the record of the write *etag*, which somebody else has taken out of the stores.
 
-    async def _take_away(self, key: Key, *, is_there: bool = True) -> None:
-        await self._withdraw(key, is_there=is_there)
+        Raises Unavailable where it cannot be done now, and nothing is left to be carried through: whoever does that removes the
+        object, and by then it may be another one.
+        """
+        await self.outdated(key)
+        await self._delivery.forget(key)
+        await self._catalogue.remove(key, etag)
+        await self.outdated(key)  # a job may have ended meanwhile
+
+    async def outdated(self, key: Key) -> None:
+        """Take away what was made of *key*: its bytes are others now, or gone."""
+        for asset in await self._catalogue.derived(key):
+            await self._take_away(asset.key)
+
+    async def _take_away(self, key: Key) -> None:
+        await self._withdraw(key)
         try:
             await self._clear_away(key)
         except Unavailable:
             log.warning("asset.lingers", key=key)
             self._lingering.add(key)
 
-    async def _withdraw(self, key: Key, *, is_there: bool = True) -> None:
+    async def _withdraw(self, key: Key) -> None:
         # With all that was made of it, while its record still says what that is.
         await self._catalogue.mark(key, State.DELETED)
-        for asset in await self._catalogue.derived(key):
-            await self._take_away(asset.key)
-        if is_there:
-            await self._backend.delete(key)
+        await self.outdated(key)
+        await self._backend.delete(key)
 
     async def _clear_away(self, key: Key) -> None:
         await self._delivery.forget(key)

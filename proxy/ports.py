@@ -231,7 +231,7 @@ class Catalogue(Protocol):
 
     async def replace(self, asset: Asset, before: Asset) -> None:
         """Let *asset*, READY or QUARANTINED as *before* is, stand in its place; raises Conflict if that write is no more, and
-        QuotaExceeded. What the owner said of it stays: its name, and the key that makes the upload idempotent.
+        QuotaExceeded. What the owner said of it stays: its name, and the key that makes the upload idempotent; jobs do not.
         """
         ...
 
@@ -245,8 +245,8 @@ class Catalogue(Protocol):
         """Move the asset to *state*; nothing happens if there is none. A DELETED one stays so, without its idempotency key."""
         ...
 
-    async def remove(self, key: Key) -> None:
-        """Drop the record; idempotent."""
+    async def remove(self, key: Key, etag: str | None = None) -> None:
+        """Drop the record; idempotent. With *etag* only where it is of that write, and READY or QUARANTINED."""
         ...
 
     async def page(self, owner: str, limit: int, cursor: str | None = None) -> Page:

@@ -142,6 +142,7 @@ class SqlCatalogue:
             if row is None:
                 raise Conflict("the record is of another write")
             await self._count(connection, asset, asset.size - before.size, 0)
+            await canceled(connection, datetime.now(UTC), jobs.c.key == asset.key)
             if self._notes is not None:
                 noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
         await self.tell(noted)
@@ -191,16 +192,20 @@ class SqlCatalogue:
             await canceled(connection, datetime.now(UTC), jobs.c.key == key)
         return row is not None, noted
 
-    async def remove(self, key: Key) -> None:
-        """Drop the record; idempotent."""
+    async def remove(self, key: Key, etag: str | None = None) -> None:
+        """Drop the record, or that of the write *etag*."""
         query = assets.delete().where(assets.c.key == key).returning(*assets.columns)
+        if etag is not None:
+            query = query.where(assets.c.etag == etag, assets.c.state.in_(map(str, TOLD_OF)))
         noted = None
         async with self.begun() as connection:
             row = (await connection.execute(query)).first()
             if row is not None and State(row.state) in COUNTED:
                 await counted(connection, self.insert, row.owner, -row.size, -1)
-            if row is not None and row.state in TOLD_OF and self._notes is not None:
-                noted = await self._notes.take(connection, row, Kind.REMOVED)
+            if row is not None and row.state in TOLD_OF:
+                await canceled(connection, datetime.now(UTC), jobs.c.key == key)
+                if self._notes is not None:
+                    noted = await self._notes.take(connection, row, Kind.REMOVED)
         await self.tell(noted)
 
     async def note(self, key: Key, kind: Kind, more: Mapping[str, Any]) -> None:

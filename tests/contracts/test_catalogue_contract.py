@@ -81,6 +81,16 @@ async def test_removing_is_idempotent(catalogue: Catalogue) -> None:
         assert await catalogue.get(asset().key) is None
 
 
+async def test_what_is_removed_of_one_write_stays_where_it_is_of_another_or_somebody_is_at_work_on_it(catalogue: Catalogue) -> None:
+    await catalogue.add(asset(state=State.PENDING))
+    await catalogue.remove(asset().key, asset().etag)
+    await catalogue.mark(asset().key, State.READY)
+    await catalogue.remove(asset().key, "another")
+    assert await catalogue.get(asset().key) is not None
+    await catalogue.remove(asset().key, asset().etag)
+    assert await catalogue.get(asset().key) is None
+
+
 async def test_pages_have_every_ready_asset_of_the_owner_once_and_the_newest_first(catalogue: Catalogue) -> None:
     ready = [asset(f"{n:02}", created=NOW + timedelta(seconds=n // 3)) for n in range(23)]
     hidden = [asset(f"x{state}", state=state) for state in State if state is not State.READY]
