@@ -137,7 +137,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         )
         catalogue, pool = here.catalogue, here.pool
         renderer = PoolRenderer(pool, here.spool)
-        limits = _max_bytes(settings)
+        limits = max_bytes(settings)
         sources = Sources(kept.media, limits)
         commons = Commons(ties.cache, ties.bus, settings.media_shared_bytes)
         withheld = await stack.enter_async_context(Withheld(catalogue))
@@ -376,7 +376,8 @@ def _silent(ping: Any) -> Any:
     return check
 
 
-def _max_bytes(settings: Settings) -> dict[Kind, int]:
+def max_bytes(settings: Settings) -> dict[Kind, int]:
+    """The most that an object of each kind may have."""
     return {
         Kind.IMAGE: settings.media_max_bytes_image,
         Kind.DRAWING: min(settings.media_max_bytes_svg, settings.media_max_bytes_image),

@@ -88,6 +88,10 @@ class Bench:
             except MediaError as error:  # the service undoes it
                 log.warning("job.not_undone", key=key, reason=error.slug)
 
+    async def sweep(self) -> None:
+        """Clear away the folders of processes that are no more."""
+        await asyncio.to_thread(_swept, self._floor.parent)
+
     async def _fetch(self, job: Job, folder: Path) -> None:
         async with await self._backend.open(job.key) as source:
             if source.meta.etag != job.etag:
@@ -117,15 +121,17 @@ class Bench:
 
 
 def floor(data: Path) -> Path:
-    """Where the jobs of this process have their folders; what processes have left there that are no more is cleared away."""
-    above = data / "jobs"
-    above.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in above.iterdir():
-        if not (folder.name.isdigit() and lives(int(folder.name))) or folder.name == str(os.getpid()):
-            shutil.rmtree(folder, ignore_errors=True)
-    own = above / str(os.getpid())
-    own.mkdir(mode=0o700)
+    """Where the jobs of this process have their folders, below those of all processes of the machine."""
+    own = data / "jobs" / str(os.getpid())
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir(mode=0o700, parents=True)
     return own
+
+
+def _swept(above: Path) -> None:
+    for folder in above.iterdir():
+        if not (folder.name.isdigit() and lives(int(folder.name))):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name(job: Job, made: Made) -> Key:

@@ -131,6 +131,23 @@ def sign(
     print((settings.media_public_url or "") + path)
 
 
+@cli.command()
+def worker(
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Jobs that are worked on at one time.")] = 1,
+    data_dir: Annotated[Path | None, typer.Option(help="The service's folder, or on another machine one's own.")] = None,
+) -> None:
+    """Work off jobs beside the service, here or on other machines; SIGTERM or Ctrl-C hands back what is unfinished."""
+    from proxy.errors import StartError
+
+    settings = _settings({} if data_dir is None else {"MEDIA_DATA_DIR": str(data_dir)})
+    from proxy import worker as process
+
+    try:
+        process.run(settings, _tokens(settings)[0], concurrency)
+    except StartError as error:
+        _fail(f"{error}.")
+
+
 @cli.command("doctor")
 def examine() -> None:
     """Try every store of the configuration, and say what is broken and what to do; exit status 1 if something is."""

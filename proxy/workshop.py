@@ -20,9 +20,9 @@ from proxy.jobs import MOST_ATTEMPTS, Job, JobBook
 from proxy.keys import Key
 from proxy.observe import Metrics
 
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=15)
 """What a worker that dies keeps a job waiting."""
-BEAT_S = 8.0
+BEAT_S = 4.0
 LOOK_S = 0.4
 """until a worker sees that its job was cancelled"""
 POLL_S = 2.0
@@ -85,6 +85,7 @@ class Workshop:
     async def _tidy(self) -> None:
         while True:
             with _kept_alive():
+                await self._bench.sweep()
                 await self._book.tidy(self._clock() - self._keep, TIDY_BATCH)
             await asyncio.sleep(TIDY_S)
 

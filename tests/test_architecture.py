@@ -32,6 +32,7 @@ COMPOSERS = {
     "proxy.resuming",
     "proxy.stores",
     "proxy.ties",
+    "proxy.worker",
     "proxy.working",
 }
 LISTENING = {*ROUTES, *COMPOSERS, "proxy.hot", "proxy.middleware", "proxy.responses", "proxy.run", "proxy.server"}
