@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import time
@@ -47,6 +48,8 @@ class Principal:
 
     owner: str
     actions: frozenset[Action] = OWN
+    expires: float = math.inf
+    """when the token holds no longer, in seconds since 1970"""
 
     @property
     def is_admin(self) -> bool:
@@ -131,14 +134,13 @@ class Tokens:
             raise Unauthorized(f"a token may live for {self._max_lifetime_s:g} seconds")
         if not isinstance(subject, str) or not keys.valid_owner(subject):
             raise Unauthorized("the token's sub is not a valid owner")
-        scope = claims.get("scope")
+        scope, until = claims.get("scope"), expires + LEEWAY_S
         if scope is None:
-            return Principal(subject)
+            return Principal(subject, expires=until)
         if not isinstance(scope, str):
             raise Unauthorized("the token's scope must be text")
-        return Principal(
-            subject, frozenset(Action(word[6:]) for word in scope.split() if word.startswith("media:") and word[6:] in set(Action))
-        )
+        words = [word[6:] for word in scope.split() if word.startswith("media:")]
+        return Principal(subject, frozenset(Action(word) for word in words if word in set(Action)), until)
 
 
 def _check_header(token: str, *, may_name_key: bool) -> None:

@@ -408,7 +408,7 @@ async def test_without_a_quota_usage_is_a_sum(visit: Visit, client: Client) -> N
         await live(page, client)
         group = page.get_by_role("group", name="Space used")
         await expect(group.get_by_text("1 file", exact=True)).to_be_visible()
-        await expect(group.get_by_text("1 MiB", exact=True)).to_be_visible()
+        await expect(group.get_by_text("1 MiB used", exact=True)).to_be_visible()
         await expect(group.get_by_role("meter")).to_have_count(0)
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from proxy.auth import LEEWAY_S
 from proxy.progress import Progress
 from tests import pictures
 from tests.kit.client import FilePart, form, form_type, media
@@ -240,6 +242,17 @@ def test_an_owner_sees_an_upload_grow(server: RunningServer, owner: str) -> None
         sizes = {"receivedBytes": MIB, "totalBytes": 2 * MIB}
         progress = {"type": "upload.progress", "id": upload.id, "filename": "film.mp4", **sizes}
         assert until(lambda: (None, "upload.progress", progress) in stream.events)
+
+
+def test_a_listener_is_let_go_when_the_token_ends(server: RunningServer, owner: str) -> None:
+    now = int(time.time())
+    token = server.token(owner, iat=now - 100, exp=now - LEEWAY_S + 2)
+    with Stream(server, owner, token=token) as stream:
+        server.client(owner).stored(PHOTO)
+        assert until(lambda: len(stream.events) == 1)
+        assert stream.ended.wait(30)
+    with Stream(server, owner, token=token) as stream:
+        assert stream.answer.status == 401
 
 
 @pytest.mark.parametrize("way", ["body", "form"])

@@ -86,7 +86,7 @@ export class Details {
       ["SHA-256", asset.sha256 ? copied(asset.sha256, "digest") : null],
       ["Main colour", asset.colour ? colour(asset.colour) : null],
       ["Renditions", asset.state === "quarantined" ? null : this.#renditions(asset)],
-      ["Presets", asset.presets ? presets(asset.presets) : null],
+      ["Presets", asset.presets ? this.#presets(asset) : null],
       ["Metadata", asset.metadata ? metadata(asset.metadata) : null],
     ];
     const list = byId("details");
@@ -99,15 +99,17 @@ export class Details {
     const what = kind(asset);
     if (this.#reads !== "public" || (what !== "picture" && what !== "film")) return null;
     const widths = WIDTHS.filter((width) => width < (asset.width ?? Infinity));
-    const links = widths.map((width) => {
-      const link = element("a", `${width} px`);
-      link.href = mediaPath(asset.key, { w: String(width), format: "auto" });
-      link.target = "_blank";
-      link.rel = "noopener noreferrer";
-      link.setAttribute("aria-label", `${width} px wide, opens in a new tab`);
-      return link;
-    });
+    const links = widths.map((width) => rendition(asset.key, { w: String(width), format: "auto" }, `${width} px`));
     return links.length ? listed(links) : null;
+  }
+
+  #presets({ key, presets }) {
+    const states = Object.entries(presets).slice(0, MOST_ENTRIES);
+    const items = states.map(([name, state]) => {
+      if (state === "ready" && this.#reads === "public") return rendition(key, { preset: name }, plain(name));
+      return element("span", `${plain(name)}: ${PROGRESS[state] ?? plain(state)}`);
+    });
+    return items.length ? listed(items) : null;
   }
 }
 
@@ -118,9 +120,13 @@ function stateOf({ state = "ready", reason }) {
   return value;
 }
 
-function presets(states) {
-  const names = Object.entries(states).slice(0, MOST_ENTRIES);
-  return names.length ? listed(names.map(([name, state]) => element("span", `${plain(name)}: ${PROGRESS[state] ?? plain(state)}`))) : null;
+function rendition(key, params, name) {
+  const link = element("a", name);
+  link.href = mediaPath(key, params);
+  link.target = "_blank";
+  link.rel = "noopener noreferrer";
+  link.setAttribute("aria-label", `${name}, opens in a new tab`);
+  return link;
 }
 
 function metadata(entries) {

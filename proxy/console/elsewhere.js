@@ -2,7 +2,7 @@
 
 import { CHUNKED, Problem, UPLOADS } from "./api.js";
 import { Pace } from "./pace.js";
-import { announce, byId, fromTemplate } from "./page.js";
+import { byId, fromTemplate } from "./page.js";
 import { left, sentence, shownName, size } from "./wording.js";
 
 const MOST = 20;
@@ -40,7 +40,7 @@ export class Elsewhere {
       this.#rows.set(id, row);
       byId("elsewhere-list").append(row.element);
       this.#show();
-      announce(`${row.name} is being uploaded elsewhere.`);
+      tell(`${row.name} is being uploaded elsewhere.`);
     }
     row.moved(Number(receivedBytes) || 0, Number(totalBytes) || null);
   }
@@ -178,7 +178,7 @@ class Row {
     this.#parts.state.classList.add("problem");
     this.#parts.bar.hidden = true;
     this.#parts.drop.hidden = false;
-    announce(`${this.name}: ${words}`);
+    tell(`${this.name}: ${words}`);
   }
 
   /** Take it off the page. */
@@ -199,4 +199,9 @@ class Row {
     const first = this.isWhole ? CHECKED_MS : STILL_MS;
     this.#timer = setTimeout(this.#still, Math.min(first * 2 ** this.asked, MOST_STILL_MS));
   }
+}
+
+/** Say *text* to those who do not see the list. */
+function tell(text) {
+  byId("elsewhere-told").textContent = text;
 }

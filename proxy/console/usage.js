@@ -53,8 +53,9 @@ export class Usage {
   }
 
   #show({ bytes, objects, reserved, quota }) {
-    const room = measure("usage-bytes", bytes + reserved.bytes, quota.bytes, size, size);
-    const places = measure("usage-objects", objects + reserved.objects, quota.objects, (number) => counted(number, "file"), String);
+    const room = measure("usage-bytes", bytes + reserved.bytes, quota.bytes, (taken, most) => `${size(taken)}${most} used`, size);
+    const files = (number) => counted(number, "file");
+    const places = measure("usage-objects", objects + reserved.objects, quota.objects, (taken, most) => (most ? `${taken}${most}` : files(taken)), files);
     byId("usage-reserved").textContent = reserved.bytes ? `${size(reserved.bytes)} of it for unfinished uploads` : "";
     const worst = Math.max(room, places);
     const note = byId("usage-note");
@@ -62,14 +63,14 @@ export class Usage {
       worst >= FULL ? "The quota is used up: delete something to make room." : worst >= NEAR ? "The quota is almost used up." : "";
     if (note.textContent !== words) note.textContent = words;
     note.classList.toggle("problem", worst >= FULL);
-    byId("usage").hidden = false;
+    byId("usage").hidden = objects + reserved.objects === 0 && quota.bytes === null && quota.objects === null;
   }
 }
 
-/** Show *taken*, written by *whole*, or of *most* (null: there is no bound), written by *part*; gives the share that is taken. */
-function measure(id, taken, most, whole, part) {
+/** Show *taken*, of *most* where it is not null, in the words of *said* and *written*; gives the share that is taken. */
+function measure(id, taken, most, said, written) {
   const [meter, label] = [byId(id), byId(`${id}-label`)];
-  label.textContent = most === null ? whole(taken) : `${part(taken)} of ${whole(most)}`;
+  label.textContent = said(taken, most === null ? "" : ` of ${written(most)}`);
   meter.hidden = most === null;
   if (most === null) return 0;
   const share = most === 0 ? FULL : taken / most;

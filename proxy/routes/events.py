@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 from aiohttp import web
 
@@ -38,9 +39,15 @@ class EventRoutes:
             )
             await response.prepare(request)
             await response.write(b"retry: 3000\n\n")
-            async for told_of in self._feed.told(self._events, listener, principal.owner, after):
-                async with asyncio.timeout(WRITE_S):
-                    await response.write(_lines(told_of))
+            told = self._feed.told(self._events, listener, principal.owner, after)
+            try:
+                async with asyncio.timeout(max(principal.expires - time.time(), 0)) as life:
+                    async for told_of in told:
+                        async with asyncio.timeout(WRITE_S):
+                            await response.write(_lines(told_of))
+            except TimeoutError:
+                if not life.expired():
+                    raise
         return response
 
 

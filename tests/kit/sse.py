@@ -15,9 +15,9 @@ from tests.kit.server import RunningServer
 class Stream:
     """GET /api/events, read in the background."""
 
-    def __init__(self, server: RunningServer, owner: str, last: str | None = None) -> None:
+    def __init__(self, server: RunningServer, owner: str, last: str | None = None, token: str | None = None) -> None:
         self._line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        headers = {"Authorization": f"Bearer {server.token(owner)}"} | ({} if last is None else {"Last-Event-ID": last})
+        headers = {"Authorization": f"Bearer {token or server.token(owner)}"} | ({} if last is None else {"Last-Event-ID": last})
         self._line.request("GET", "/api/events", headers=headers)
         self._socket = self._line.sock
         self.answer = self._line.getresponse()
