@@ -58,8 +58,8 @@ class Adoption:
     """Brings the record of a key to what *backend* has under it now, whatever was told, how often, and in which order.
 
     What is new, or overwritten, is looked at as an upload is: what would be refused is QUARANTINED, and its bytes stay where they
-    are. *limits* are those of uploads. *forget* drops what is known and kept of a key, *stored* is told of a new object and its
-    type.
+    are. *limits* are those of uploads. *changed* drops what is known of a key, *forget* also what is kept of it; *stored* is told
+    of a new object and its type.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Adoption:
         assets: Assets,
         renderer: Renderer,
         limits: Mapping[Kind, int],
+        changed: Callable[[Key], Awaitable[None]],
         forget: Callable[[Key], Awaitable[None]],
         stored: Callable[[Key, str], None],
     ) -> None:
@@ -78,6 +79,7 @@ class Adoption:
         self._renderer = renderer
         self._sources = Sources(backend, limits)
         self._limits = limits
+        self._changed = changed
         self._forget = forget
         self._stored = stored
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -117,7 +119,7 @@ class Adoption:
 
     async def _gone(self, key: Key, asset: Asset | None) -> Outcome | None:
         if asset is None:
-            await self._forget(key)
+            await self._changed(key)  # without a look for renditions: this is told of all that the service removes itself
         if asset is None or asset.state in AT_WORK:
             return None
         await self._assets.gone(key, asset.etag)

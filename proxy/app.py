@@ -237,7 +237,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
                 [token.get_secret_value() for token in settings.media_hook_token],
                 stores.buckets(settings),
                 settings.minio_temp_bucket_name,
-                Adoption(kept.media, catalogue, assets, renderer, limits, delivery.forget, stored),
+                Adoption(kept.media, catalogue, assets, renderer, limits, delivery.changed, delivery.forget, stored),
                 pledged.confirmation,
                 followers,
                 metrics,

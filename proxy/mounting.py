@@ -113,7 +113,7 @@ def mount(
         ("jobs", "/api/jobs", {"GET": jobs.page, "HEAD": jobs.page}),
         ("job", "/api/jobs/{id}", {"GET": jobs.get, "HEAD": jobs.get, "DELETE": jobs.cancel}),
         ("events", "/api/events", {"GET": events.stream}),
-        ("hook", "/api/hooks/minio", {"POST": hooks.notify}),
+        ("hook", "/api/hooks/minio", {"POST": hooks.notify, "HEAD": hooks.ping}),
         ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),
         ("live", "/api/health/live", {"GET": health.live, "HEAD": health.live}),
         ("ready", "/api/health/ready", {"GET": health.ready, "HEAD": health.ready}),

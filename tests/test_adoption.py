@@ -36,6 +36,9 @@ class Renditions:
         self.down = False
         self.meanwhile: list[Callable[[], Awaitable[Any]]] = []
 
+    async def changed(self, key: Key) -> None:
+        assert not self.down
+
     async def forget(self, key: Key) -> None:
         if self.down:
             raise Unavailable
@@ -53,7 +56,14 @@ class Shop:
         self.assets = Assets(store, catalogue, cast(Delivery, self.renditions), shared=True)
         self.each = [
             Adoption(
-                store, catalogue, self.assets, cast(Renderer, None), LIMITS, self.renditions.forget, lambda key, content_type: None
+                store,
+                catalogue,
+                self.assets,
+                cast(Renderer, None),
+                LIMITS,
+                self.renditions.changed,
+                self.renditions.forget,
+                lambda key, content_type: None,
             )
             for _ in range(2)
         ]

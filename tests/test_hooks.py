@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import random
@@ -15,6 +16,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from tests import pictures
+from tests.kit.aftereffects import harmless, own_lines
 from tests.kit.client import Answer, Client, media
 from tests.kit.ports import free_port
 from tests.kit.promises import offer, sent
@@ -166,6 +168,46 @@ def test_what_the_service_stores_itself_is_not_looked_at_again(told: Told) -> No
         assert [kind for _, kind, _ in stream.events] == ["asset.stored", "asset.removed"]
 
 
+def test_of_an_object_with_versions_the_newest_counts_and_one_that_comes_back_is_recorded_again(told: Told) -> None:
+    key, other = "owner8/a.jpg", pictures.jpeg(40, 30)
+    at = {"Bucket": told.bucket, "Key": key}
+    told.store.put_bucket_versioning(Bucket=told.bucket, VersioningConfiguration={"Status": "Enabled"})
+    try:
+        told.put(key, PHOTO)
+        assert until(lambda: told.record(key).status == 200)
+        told.put(key, other)
+        assert until(lambda: told.record(key).json["width"] == 40)
+        marker = told.store.delete_object(**at)["VersionId"]
+        assert until(lambda: told.record(key).status == 404)
+        assert told.server.client().get(media(key)).status == 404
+        told.store.delete_object(**at, VersionId=marker)
+        assert until(lambda: told.record(key).status == 200)
+        assert told.server.client().get(media(key)).body == other
+        newest = told.store.head_object(**at)["VersionId"]
+        told.store.delete_object(**at, VersionId=newest)
+        assert until(lambda: told.record(key).json.get("width") == 64)
+        assert told.server.client().get(media(key)).body == PHOTO
+    finally:
+        told.store.put_bucket_versioning(Bucket=told.bucket, VersioningConfiguration={"Status": "Suspended"})
+
+
+def test_versitygw_tells_with_the_token_as_the_password_of_its_address(serve: Serve, tmp_path: Path) -> None:
+    with provided("versitygw", tmp_path / "store") as store:
+        server = serve(**store.settings(), MEDIA_HOOK_TOKEN=TOKEN)
+        store.stop()
+        store.more = {"VGW_EVENT_WEBHOOK_URL": f"http://store:{TOKEN}@127.0.0.1:{server.port}/api/hooks/minio"}
+        store.start()
+        bucket, client, owner = server.env["MINIO_BUCKET_NAME"], store.client(), server.client("o")
+        assert until(lambda: server.metric("media_store_up", store="minio") == 1)
+        names = ["o/straße/a + b 100%.jpg", "o/a%20b.jpg", "o/plain.jpg"]
+        for name in names:
+            client.put_object(Bucket=bucket, Key=name, Body=PHOTO, ContentType="image/jpeg")
+        assert until(lambda: {asset["key"] for asset in owner.assets()} == set(names))
+        client.delete_object(Bucket=bucket, Key=names[2])
+        client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": name} for name in names[:2]]})
+        assert until(lambda: owner.assets() == [])
+
+
 # -- told by anybody --------------------------------------------------------------------------------------------------------
 
 
@@ -246,8 +288,75 @@ def test_only_who_has_a_token_may_tell(gateway: tuple[RunningServer, ObjectStore
     assert hook(gateway[0].client(), {"Records": []}, token).status == status
 
 
+def basic(text: str) -> str:
+    return "Basic " + base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(("headers", "status"), [
+    ({"Authorization": basic(f"anybody:{TOKEN}")}, 200), ({"Authorization": basic(f":{OTHER}")}, 200),
+    ({"Authorization": f"bearer  {TOKEN} "}, 200), ({"Authorization": basic(f"{TOKEN}:")}, 401),
+    ({"Authorization": basic("")}, 401),
+    ({"Authorization": "Basic !"}, 401), ({"Authorization": f"Basic {TOKEN}"}, 401), ({"Authorization": TOKEN}, 401),
+    ({"Authorization": f"Token {TOKEN}"}, 401), ({"Authorization": "Bearer " + "x" * 4000}, 401), ({}, 401),
+])  # fmt: skip
+def test_whether_anybody_is_there_is_told_to_who_has_a_token(
+    gateway: tuple[RunningServer, ObjectStore], headers: dict[str, str], status: int
+) -> None:
+    client = gateway[0].client()
+    told = client.post("/api/hooks/minio", b"", headers)
+    assert (told.status, told.code) == (status, None if status == 200 else "unauthorized")
+    assert client.head("/api/hooks/minio", headers).status == (204 if status == 200 else status)
+
+
+def test_two_tokens_at_once_are_none(gateway: tuple[RunningServer, ObjectStore]) -> None:
+    with gateway[0].wire() as wire:
+        wire.send(
+            b"POST /api/hooks/minio HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n"
+            + f"Authorization: Bearer {TOKEN}\r\nAuthorization: Bearer {OTHER}\r\n\r\n".encode()
+        )
+        assert wire.answer().status == 401
+
+
+def test_events_come_by_eventbridge_as_well(gateway: tuple[RunningServer, ObjectStore]) -> None:
+    server, store = gateway
+    bucket, key = server.env["MINIO_BUCKET_NAME"], "bridge/a + b%20c.jpg"
+
+    def event(kind: str, name: Any = key) -> dict[str, Any]:
+        return {
+            "version": "0",
+            "source": "aws.s3",
+            "detail-type": kind,
+            "detail": {"bucket": {"name": bucket}, "object": {"key": name}},
+        }
+
+    store.client().put_object(Bucket=bucket, Key=key, Body=PHOTO, ContentType="image/jpeg")
+    assert hook(server.client(), event("Object Created")).json == {"recorded": 1}
+    assert hook(server.client(), event("Object Tags Added")).json == {}
+    store.client().delete_object(Bucket=bucket, Key=key)
+    assert hook(server.client(), event("Object Deleted")).json == {"removed": 1}
+    for broken in ({"detail-type": "Object Created"}, event("Object Created", 7), event("Object Created") | {"detail": []}):
+        assert hook(server.client(), broken).code == "bad-request"
+    assert hook(server.client(), {"detail-type": []}).json == {}
+
+
+def test_an_envelope_of_sns_is_refused_with_what_to_do(gateway: tuple[RunningServer, ObjectStore]) -> None:
+    headers = {
+        "Authorization": f"Bearer {TOKEN}",
+        "Content-Type": "text/plain",
+        "x-amz-sns-message-type": "SubscriptionConfirmation",
+    }
+    answer = gateway[0].client().post("/api/hooks/minio", b'{"Type": "SubscriptionConfirmation"}', headers)
+    assert (answer.code, "EventBridge" in answer.json["detail"]) == ("bad-request", True)
+
+
 @pytest.mark.parametrize(("document", "code"), [
-    (b"", "bad-request"), (b"[]", "bad-request"), (b"{}", "bad-request"), ({"Records": 1}, "bad-request"),
+    (b"[]", "bad-request"), (b"null", "bad-request"), (b"\xff\xfe", "bad-request"), (b'{"Records": [', "bad-request"),
+    (b"[" * 100_000, "bad-request"), (b'{"Records": ' + b'[' * 50_000 + b']' * 50_000 + b"}", "bad-request"),
+    (b'{"Records": [' + b"9" * 5_000 + b"]}", "bad-request"), (b'{"Records": [null]}', "bad-request"),
+    (b'{"Records": [{"eventName": "x", "s3": {"bucket": "b", "object": "o"}}]}', "bad-request"),
+    (b'{"Records": [{"eventName": NaN, "s3": {"bucket": {"name": null}, "object": {"key": null}}}]}', "bad-request"),
+    (b'{"detail-type": "Object Created", "detail": null}', "bad-request"),
+ (b"{}", "bad-request"), ({"Records": 1}, "bad-request"),
     ({"Records": [1]}, "bad-request"),
     ({"Records": [{"eventName": "s3:ObjectCreated:Put"}]}, "bad-request"),
     ({"Records": [{"eventName": 1, "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}]}, "bad-request"),
@@ -256,7 +365,51 @@ def test_only_who_has_a_token_may_tell(gateway: tuple[RunningServer, ObjectStore
     ({"Type": "Notification", "Message": "{}"}, "bad-request"),
 ])  # fmt: skip
 def test_what_is_no_notification_is_refused(gateway: tuple[RunningServer, ObjectStore], document: Any, code: str) -> None:
-    assert hook(gateway[0].client(), document).code == code
+    with harmless(gateway[0], (400, 413), code) as bad:
+        bad.answer = hook(gateway[0].client(), document)
+
+
+@pytest.mark.parametrize(("headers", "code"), [
+    ({"Content-Type": "text/plain"}, "unsupported-type"), ({"Content-Encoding": "gzip"}, "unsupported-type"),
+    ({"Content-Length": "5"}, "bad-request"),
+])  # fmt: skip
+def test_what_comes_in_no_form_of_ours_is_refused(
+    gateway: tuple[RunningServer, ObjectStore], headers: dict[str, str], code: str
+) -> None:
+    given = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"} | headers
+    with harmless(gateway[0], (400, 415), code) as bad:
+        bad.answer = gateway[0].client().request("POST", "/api/hooks/minio", given, b'{"Records": []}')
+
+
+def test_strange_names_are_left_alone(gateway: tuple[RunningServer, ObjectStore]) -> None:
+    server, _ = gateway
+    bucket = server.env["MINIO_BUCKET_NAME"]
+    names = [
+        "", "/", "a/", "/a", "a//b", "a/./b", "a/%2e%2e/b", "a/\x00", "a/\ud800", "a/\\b", "a/" + "x" * 1100, "x" * 200 + "/b",
+        "a/%ff", "%", "a", "a/%00", "a%2f..%2fb", ".media-proxy/a", "a/.media-proxy", "A/.Media-Proxy.x", "a/\n", "a/\u0085",
+    ]  # fmt: skip
+    records = [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": name}}} for name in names]
+    mark = server.output.mark
+    found = hook(server.client(), {"Records": records})
+    assert (found.status, set(found.json) - {"ignored", "unchanged"}) == (200, set())
+    assert found.json["ignored"] >= len(names) - 4, "a percent sign that escapes nothing stands for itself"
+    assert server.client("a").assets() == []
+    assert [line for line in own_lines(server, mark) if "object." in line or "Traceback" in line] == []
+
+
+def test_a_thousand_at_once_are_taken_and_a_thousand_repeats_are_one(gateway: tuple[RunningServer, ObjectStore]) -> None:
+    server, store = gateway
+    bucket, client = server.env["MINIO_BUCKET_NAME"], server.client()
+    store.client().put_object(Bucket=bucket, Key="crowd/one.jpg", Body=PHOTO, ContentType="image/jpeg")
+    with Stream(server, "crowd") as stream:
+        assert hook(client, {"Records": [record(bucket, "crowd/one.jpg")] * 1_000}).json == {"recorded": 1}
+        crowd = [record(bucket, f"crowd/{number}.jpg", "s3:ObjectRemoved:Delete") for number in range(999)]
+        told = {"Records": [*crowd, record(bucket, "crowd/one.jpg")]}
+        assert until(lambda: hook(client, told).json.get("unchanged") == 1_000, 120), "a busy machine may need to be told again"
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(lambda _: hook(server.client(), {"Records": [record(bucket, "crowd/one.jpg")]}), range(100)))
+        assert {str(answer.json) for answer in answers} == {"{'unchanged': 1}"}
+        assert len(stream.events) == 1
 
 
 def test_without_a_token_in_the_settings_there_is_no_hook(server: RunningServer) -> None:

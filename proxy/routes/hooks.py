@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from aiohttp import web
 from proxy import keys, notifications
 from proxy.adoption import Adoption, Followers, Outcome
 from proxy.confirmation import REFUSALS, Confirmation
-from proxy.errors import BadKey, Conflict, NotFound, NotUploaded, Unauthorized
+from proxy.errors import BadKey, BadRequest, Conflict, NotFound, NotUploaded, Unauthorized
 from proxy.keys import Key
 from proxy.notifications import Notice
 from proxy.observe import Metrics
@@ -47,19 +48,28 @@ class HookRoutes:
 
     async def notify(self, request: web.Request) -> web.StreamResponse:
         """Bring records to what the stores have. Whoever gets no 2xx must tell it again: it may have been only begun."""
-        if not self._tokens:
-            raise NotFound
         self._admit(request)
+        if "X-Amz-Sns-Message-Type" in request.headers:
+            raise BadRequest("this is an envelope of Amazon SNS: send what is in it, or events by EventBridge")
+        if not request.body_exists:  # is anybody there, some stores ask
+            return private_json({})
         notices = notifications.read(await json_body(request, self._idle_s, MAX_BYTES))
         outcomes = await self._followers.all([self._follow(notice) for notice in notices])
         for outcome in outcomes:
             self._metrics.notification(outcome)
         return private_json(dict(Counter(map(str, outcomes))))
 
+    async def ping(self, request: web.Request) -> web.StreamResponse:
+        """Say that somebody is there, who knows the token: older MinIOs ask before they tell."""
+        self._admit(request)
+        return web.Response(status=204, headers={"Cache-Control": "private, no-store"})
+
     def _admit(self, request: web.Request) -> None:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        fits = [hmac.compare_digest(token.encode(), given.strip().encode(errors="surrogateescape")) for token in self._tokens]
-        if scheme.lower() != "bearer" or not any(fits):
+        if not self._tokens:
+            raise NotFound
+        given = _token(request.headers.getall("Authorization", []))
+        fits = [hmac.compare_digest(token.encode(), given) for token in self._tokens]
+        if not any(fits):
             raise Unauthorized("the token of MEDIA_HOOK_TOKEN is needed")
 
     async def _follow(self, notice: Notice) -> Outcome:
@@ -82,3 +92,16 @@ class HookRoutes:
         except tuple(REFUSALS.values()):
             return Outcome.REFUSED
         return Outcome.CONFIRMED
+
+
+def _token(authorization: Sequence[str]) -> bytes:
+    """What the headers of one request show: Bearer, or the password of Basic (RFC 7617), as some stores send of an address."""
+    scheme, _, given = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
+    if scheme.lower() == "bearer":
+        return given.strip().encode(errors="surrogateescape")
+    if scheme.lower() != "basic":
+        return b""
+    try:
+        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
