@@ -362,6 +362,34 @@ async def test_a_focal_point_is_set_by_a_click_or_two_numbers_and_taken_away(vis
         assert focal() is None
 
 
+async def test_a_focal_point_that_was_changed_elsewhere_meanwhile_is_shown_and_not_overwritten(
+    visit: Visit, client: Client
+) -> None:
+    key = client.stored(pictures.jpeg(900, 600), filename="harbour.jpg")["key"]
+    async with visit() as page:
+
+        async def race(route: Route) -> None:
+            if route.request.method == "PATCH":
+                await route.fulfill(status=412, content_type="application/problem+json", body='{"code": "precondition-failed"}')
+            else:
+                await route.continue_()
+
+        await page.route(f"**/api/assets/{key}", race)
+        await live(page, client)
+        await page.get_by_role("button", name="View harbour.jpg").click()
+        form = page.get_by_role("form", name="Focal point")
+        await form.get_by_label("From the left").fill("10")
+        await form.get_by_label("From the top").fill("20")
+        patched = client.request(
+            "PATCH", f"/api/assets/{key}", {"Content-Type": "application/json"}, json.dumps({"focal": [0.7, 0.8]}).encode()
+        )
+        assert patched.status == 200
+        await form.get_by_role("button", name="Save").click()
+        await expect(form.get_by_role("alert")).to_have_text("This was changed elsewhere meanwhile: what it says now is shown.")
+        await expect(form.get_by_label("From the left")).to_have_value("70")
+        await expect(form.get_by_label("From the top")).to_have_value("80")
+
+
 async def test_a_quarantined_file_says_so_with_the_reason(visit: Visit, server: RunningServer, client: Client, owner: str) -> None:
     record = client.stored(PHOTO, filename="doubtful.jpg")
     async with visit() as page:

@@ -23,10 +23,11 @@ export class Details {
   /** *changed* is called when the record was changed here. */
   constructor(api, changed) {
     this.#api = api;
-    this.#focal = new Focal(api, (record, tag) => {
+    const saved = (record, tag) => {
       this.#fill(record, tag);
       changed();
-    });
+    };
+    this.#focal = new Focal(api, saved, () => this.reload());
   }
 
   /** Who may read: public, owner or signed. */

@@ -10,16 +10,18 @@ const WIDTH = 480;
 export class Focal {
   #api;
   #saved;
+  #stale;
   #asset = null;
   #tag = null;
   #address = "";
   #work = new AbortController();
   openly = true;
 
-  /** *saved* is called with the record and its tag when the point was changed here. */
-  constructor(api, saved) {
+  /** *saved* is called with the record and its tag when the point was changed here; *stale* when it was changed elsewhere before. */
+  constructor(api, saved, stale) {
     this.#api = api;
     this.#saved = saved;
+    this.#stale = stale;
     byId("focal").addEventListener("submit", (event) => {
       event.preventDefault();
       const point = this.#chosen();
@@ -93,7 +95,9 @@ export class Focal {
       announce(point === null ? "Crops go by the centre again." : "Crops keep this point from now on.");
       this.#saved(record, tag);
     } catch (problem) {
-      if (!signal.aborted) byId("focal-problem").textContent = sentence(problem);
+      if (signal.aborted) return;
+      byId("focal-problem").textContent = sentence(problem);
+      if (problem.status === 412) this.#stale();
     } finally {
       for (const button of buttons) button.disabled = false;
       this.#mark(this.#chosen());

@@ -84,6 +84,7 @@ const SENTENCES = {
   "busy": "The server is busy. Try again in a moment.",
   "rate-limited": "That was too much in a short time. Try again in a moment.",
   "unavailable": "A part of the server does not answer. Try again in a moment.",
+  "precondition-failed": "This was changed elsewhere meanwhile: what it says now is shown.",
   "quota-exceeded": "You have no room left for this.",
   "storage-full": "The server has no space left.",
   "too-many-requests": "That was too much at once. Try again in a moment.",
@@ -110,7 +111,7 @@ export function sentence(problem) {
   const kind = SENTENCES[problem.code] ?? SENTENCES[{ 401: "unauthorized", 403: "forbidden", 413: "too-large" }[problem.status]];
   const detail = ended(problem.detail).replace(/(\d{4,}) bytes/, (_, bytes) => size(Number(bytes)));
   if (!kind) return [ended(problem.title || "Something went wrong"), detail === ended(problem.title) ? "" : detail].join(" ").trim();
-  return problem.status === 401 ? kind : `${kind} ${detail}`.trim();
+  return problem.status === 401 || problem.status === 412 ? kind : `${kind} ${detail}`.trim();
 }
 
 function ended(text) {
