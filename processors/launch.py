@@ -18,6 +18,7 @@ _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 HIDDEN = "hidden"
 """what HIDDEN says when the program must have no network: it then does not start where that cannot be"""
 NO_NAMESPACE = 71
+GRACE_S = 5
 
 
 def main(parent: str, cpu_s: str, memory_bytes: str, file_bytes: str, open_files: str, hidden: str, *program: str) -> None:
@@ -31,7 +32,11 @@ def main(parent: str, cpu_s: str, memory_bytes: str, file_bytes: str, open_files
     ):
         hard = resource.getrlimit(what)[1]
         least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (least, least))
+        # Of the processor's time it is told first: where both are one, the kernel kills as for everything else.
+        end = least + GRACE_S if what == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else least
+        resource.setrlimit(what, (least, end))
+    for number in (signal.SIGXFSZ, signal.SIGPIPE):  # which Python ignores, and what it becomes would go on ignoring
+        signal.signal(number, signal.SIG_DFL)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

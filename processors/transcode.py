@@ -33,6 +33,8 @@ ENCODERS = {
 }
 MUXERS = {"mp4": "mp4", "webm": "webm", "m4a": "ipod", "ogg": "ogg"}
 FASTSTART = frozenset(("mp4", "m4a"))
+TOLD_TO_END = 255
+"""FFmpeg's status when a signal has ended it that it takes: of ours only the one at its bound of the processor's time"""
 LOUDNESS = "loudnorm=I=-16:TP=-1.5:LRA=11"
 """EBU R 128, at the level that is common on the web"""
 
@@ -128,6 +130,17 @@ def is_there() -> bool:
     return all(shutil.which(name) for name in ("ffmpeg", "ffprobe"))
 
 
+async def encoders(cell: Cell) -> set[str]:
+    """The encoders that this machine's ffmpeg has."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in (SOURCE, RESULTS):
+            (folder / part).mkdir()
+        _check(await cell.run(folder, [_program("ffmpeg"), "-hide_banner", "-encoders"], PROBE, lines.append), PROBE)
+    return {columns[1] for line in lines if len(columns := line.split()) > 1}
+
+
 def words(profile: Profile, format: Format, seen: Seen, name: str, threads: int) -> list[str]:
     """What ffmpeg is told, to make the file *name* of *profile*."""
     told = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-progress", "pipe:1"]
@@ -174,7 +187,7 @@ def _check(ended: Ended, bounds: Bounds) -> None:
         return
     if ended.status == -signal.SIGXFSZ or "File too large" in ended.said:
         raise TooCostly(f"the result would have more than {bounds.file_bytes} bytes", limit="bytes", allowed=bounds.file_bytes)
-    if ended.status == -signal.SIGXCPU:
+    if ended.status in (-signal.SIGXCPU, TOLD_TO_END):
         raise TooCostly(f"it took more than {bounds.cpu_s} seconds of the processor", limit="cpu", allowed=bounds.cpu_s)
     if "No space left" in ended.said:
         raise Busy("there is no room on the disk for the work", retry_after_s=60)

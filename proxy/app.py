@@ -182,7 +182,9 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         stack.push_async_callback(warming.finish)
         quotas = SqlQuotas(catalogue)
         at_once = settings.media_job_workers if house.keeps else 0
-        work = await stack.enter_async_context(working(settings, kept.media, catalogue, limits, feed, ties.bus, metrics, at_once))
+        work = await stack.enter_async_context(
+            working(settings, kept.media, catalogue, limits, feed, ties.bus, metrics, at_once, watches=house.keeps)
+        )
 
         def stored(key: Key, content_type: str) -> None:
             warming.begin(key, content_type)

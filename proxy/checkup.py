@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from processors import transcode
+from processors.cell import Cell, Sandbox
 from processors.errors import MediaError
-from proxy import disk_probes, doctor, probes, stores
+from proxy import disk_probes, doctor, probes, stores, working
 from proxy.adapters.outgoing import Deadlines
 from proxy.doctor import Check, Finding, Trouble
 from proxy.ports import Backend
@@ -56,6 +58,7 @@ class Rounds:
             if settings.media_proxy_url is not None:
                 sets.append(("proxy", self._proxy(stack, spool, settings.media_proxy_url)))
             sets.append(("local", self._disk()))
+            sets.append(("films", [Check("ffmpeg", self._ffmpeg, vital=True), Check("sandbox", _sandbox)]))
             if settings.database_url is not None:
                 url = settings.database_url.get_secret_value()
                 sets.append(("database", [Check("tables", partial(self._tables, url), vital=True)]))
@@ -122,6 +125,20 @@ class Rounds:
             Check("one disk", partial(disk_probes.one_file_system, [data, data / "media", data / "media" / "objects"])),
             Check("room", partial(disk_probes.room, data)),
         ]
+
+    async def _ffmpeg(self) -> str:
+        known = working.load(self.settings)
+        if not transcode.is_there():
+            if self.settings.media_job_workers == 0:
+                return "not here, where no jobs are worked on"
+            raise Trouble(
+                "FFmpeg is not installed, and no jobs are taken: apt-get install ffmpeg, or brew install ffmpeg", works=True
+            )
+        there = await transcode.encoders(await _cell())
+        needed = {codec: transcode.ENCODERS[codec][0] for one in known.values() for codec in (one.video, one.audio) if codec}
+        if lacking := sorted(codec for codec, encoder in needed.items() if encoder not in there):
+            raise Trouble(f"this FFmpeg cannot make {', '.join(lacking)}, which profiles ask for: install one that can", works=True)
+        return ""
 
     async def _tables(self, url: str) -> str:
         from proxy.adapters import postgres_probes, tables  # noqa: PLC0415 - of use to nobody without PostgreSQL
@@ -195,6 +212,19 @@ class Rounds:
         seen = await _entered(stack, store)
         self._usable.append(store)
         return seen
+
+
+async def _cell() -> Cell:
+    with tempfile.TemporaryDirectory() as folder:
+        return await Cell.best(Path(folder))
+
+
+async def _sandbox() -> str:
+    sandbox = (await _cell()).sandbox
+    if sandbox is not Sandbox.BUBBLEWRAP:
+        seen = "files, but no network" if sandbox is Sandbox.NAMESPACE else "files and the network"
+        raise Trouble(f"FFmpeg sees the service's {seen}: apt-get install bubblewrap, and let it make namespaces", works=True)
+    return sandbox
 
 
 async def _conditional(store: S3Backend) -> str:

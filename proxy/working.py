@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from processors import profiles, transcode
 from processors.cell import Bounds
+from processors.errors import MediaError
 from processors.formats import Kind
 from processors.profiles import BadProfiles, Profile
 from processors.transcode import Transcoder
@@ -19,7 +20,7 @@ from proxy.adapters.jobs import SqlJobs
 from proxy.bench import Bench, floor
 from proxy.errors import StartError
 from proxy.feed import Feed
-from proxy.jobs import Job
+from proxy.jobs import OPEN, Job, JobBook, Stage
 from proxy.observe import Metrics
 from proxy.orders import Orders
 from proxy.ports import Backend, Bus
@@ -28,6 +29,7 @@ from proxy.workshop import Workshop, moment
 
 TOPIC = "jobs"
 """what a process says when it has ordered something"""
+WATCH_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,10 @@ async def working(
     bus: Bus,
     metrics: Metrics,
     at_once: int,
+    *,
+    watches: bool = False,
 ) -> AsyncIterator[Working]:
-    """All of it, *at_once* jobs in work in this process; raises StartError."""
+    """All of it, *at_once* jobs in work in this process; raises StartError. Who *watches* has how many are open in the metrics."""
     known = load(settings)
     book = SqlJobs(catalogue)
     transcoder = Transcoder(bounds(settings), settings.job_threads)
@@ -67,6 +71,12 @@ async def working(
             bus.listen(TOPIC, lambda word: wake(), wake)
             stack.push_async_callback(_ended, asyncio.create_task(workshop.run_for_ever()))
 
+        if watches:
+            open_jobs = dict.fromkeys(OPEN, 0)
+            metrics.gauge("media_jobs_waiting", "Jobs that wait for a worker", lambda: open_jobs[Stage.WAITING])
+            metrics.gauge("media_jobs_running", "Jobs in work, wherever", lambda: open_jobs[Stage.RUNNING])
+            stack.push_async_callback(_ended, asyncio.create_task(_watch(book, open_jobs)))
+
         async def ordered() -> None:
             wake()
             await bus.say(TOPIC, "ordered")
@@ -77,8 +87,8 @@ async def working(
 
         async def state() -> Mapping[str, Any]:
             there = transcode.is_there()
-            open_jobs = {str(stage): count for stage, count in (await book.backlog()).items()}
-            return {"ffmpeg": there, "sandbox": (await transcoder.cell()).sandbox if there else None, **open_jobs}
+            backlog = {str(stage): count for stage, count in (await book.backlog()).items()}
+            return {"ffmpeg": there, "sandbox": (await transcoder.cell()).sandbox if there else None, **backlog}
 
         yield Working(orders, state)
 
@@ -99,6 +109,13 @@ def bounds(settings: Settings) -> Bounds:
     """What one job may take."""
     deadline_s = settings.media_job_deadline
     return Bounds(deadline_s, int(deadline_s * settings.job_threads) + 1, settings.media_job_memory, settings.media_job_bytes)
+
+
+async def _watch(book: JobBook, counts: dict[Stage, int]) -> None:
+    while True:
+        with suppress(MediaError):  # then it is shown as it was
+            counts.update(await book.backlog())
+        await asyncio.sleep(WATCH_S)
 
 
 def _nobody() -> None:

@@ -126,7 +126,7 @@ def test_a_real_store_in_order_has_nothing_but_ok(
 def test_without_another_store_the_disk_is_looked_at(examine: Callable[..., Report]) -> None:
     report = examine()
     assert report.status == 0
-    assert {store for store, _ in report.rows} == {"local"}
+    assert {store for store, _ in report.rows} == {"local", "films"}
 
 
 def test_nothing_stays_behind(examine: Callable[..., Report], minio: ObjectStore, tmp_path: Path) -> None:

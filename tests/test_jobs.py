@@ -22,7 +22,7 @@ from tests.kit.waiting import until
 JSON = {"Content-Type": "application/json"}
 PATIENCE_S = 90.0
 NOBODY = "/api/jobs/job_" + 30 * "0"
-SLOW = '[slow]\ncontainer = "webm"\nheight = 720\nquality = 10\n'
+SLOW = '[slow]\ncontainer = "webm"\nheight = 720\nquality = 10\n[quick]\ncontainer = "mp4"\nheight = 360\n'
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -223,6 +223,19 @@ def test_a_cancelled_job_ends_its_program_and_leaves_nothing(slow: Callable[...,
     assert state(client, job) == "canceled"
     assert until(lambda: programs(server) == [] and left(server) == [])
     assert [asset["key"] for asset in client.get("/api/assets").json["assets"]] == [source["key"]]
+
+
+@pytest.mark.parametrize(
+    ("bound", "profile"), [({"MEDIA_JOB_DEADLINE": "1"}, "slow"), ({"MEDIA_JOB_BYTES": "10K"}, "quick")], ids=["deadline", "bytes"]
+)
+def test_work_beyond_a_bound_fails_and_leaves_nothing(
+    slow: Callable[..., RunningServer], long_film: bytes, bound: dict[str, str], profile: str
+) -> None:
+    server = slow(**bound)
+    client = server.client("u7")
+    job = ended(client, begun(client, client.stored(long_film, "video/mp4")["key"], profile))
+    assert (job["state"], job["problem"]["code"], job["attempts"]) == ("failed", "too-costly", 1)
+    assert until(lambda: programs(server) == [] and left(server) == [])
 
 
 def test_a_removed_source_ends_what_is_made_of_it(slow: Callable[..., RunningServer], long_film: bytes) -> None:
