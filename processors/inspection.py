@@ -69,14 +69,14 @@ def _inspecting_film(path: str, format: Format, limits: Limits) -> Work[Inspecte
         admit(estimate, limits)
 
     def run() -> Inspected:
-        details: dict[str, Any] = {}
         with translated():
-            turned = video.turn(path, format) >= 5
+            told = video.told(path, format)
+            details: dict[str, Any] = {"tracks": told.tracks}
             if film.width is not None:
                 with suppress(Unsupported, Corrupt):  # in a codec that is not decoded here, or damaged behind its beginning
                     still = video.still(path, format, searches=False)
-                    details = description.described(still.image, still.turn, NOTHING)
-        width, height = (film.height, film.width) if turned else (film.width, film.height)
+                    details |= description.described(still.image, still.turn, NOTHING)
+        width, height = (film.height, film.width) if told.turn >= 5 else (film.width, film.height)
         return Inspected(format.name, width, height, 1, False, film.duration_s, estimate, details)
 
     return Work(estimate, run)

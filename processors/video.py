@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import pyvips
@@ -20,7 +20,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from processors import sparse
+from processors import sparse, tracks
 from processors.containers import CODECS, DEMUXERS, MAX_STREAMS
 from processors.errors import Corrupt, Unsupported
 from processors.formats import Format, Kind
@@ -53,6 +53,14 @@ class Still:
     turn: int
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a film or a sound says of itself. *turn* is how its pictures lie (see Still), *tracks* what `tracks` tells."""
+
+    turn: int
+    tracks: dict[str, Any]
+
+
 def probe(path: str, format: Format) -> Film:
     """What the file's index says; raises Corrupt if there is none, or no stream in it."""
     with _opened(path, format) as container:
@@ -65,17 +73,18 @@ def probe(path: str, format: Format) -> Film:
         return Film(round(stream.width * _aspect(stream)), stream.height, duration_s)
 
 
-def turn(path: str, format: Format) -> int:
-    """Decode the beginning, and tell how the pictures of a film lie in it (see Still); raises Corrupt.
+def told(path: str, format: Format) -> Told:
+    """Decode the beginning, and tell what it and the index say; raises Corrupt.
 
     What is in a codec that we do not decode is stored and delivered all the same.
     """
     with _opened(path, format) as container:
-        stream = _pictures(container, format) or container.streams.audio[0]
-        if not _is_decoded(stream):
-            return 1
-        frame = next(container.decode(stream))
-        return _turn(frame) if isinstance(frame, VideoFrame) else 1
+        pictures = _pictures(container, format)
+        stream = pictures or container.streams.audio[0]
+        first = next(container.decode(stream)) if _is_decoded(stream) else None
+        frame = first if isinstance(first, VideoFrame) else None
+        turn = 1 if frame is None else _turn(frame)
+        return Told(turn, tracks.told(container, format, pictures, frame, turn))
 
 
 def still(path: str, format: Format, time: str | None = None, *, searches: bool = True) -> Still:

@@ -153,6 +153,7 @@ def document(meta: ObjectMeta, known: Known, seen: Mapping[str, Any], *, private
         "colour": None if colour is None else f"#{colour}",
         "thumbhash": seen.get("thumbhash"),
         "blurhash": seen.get("blurhash"),
+        "tracks": seen.get("tracks"),
         "focal": point_of(known.focal),
         "exif": seen.get("exif", {}),
     }

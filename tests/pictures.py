@@ -380,6 +380,46 @@ def mp4(width: int = 160, height: int = 120, *, seconds: float = 1, black_s: flo
     return _turned(data, rotated) if rotated else data
 
 
+@cache
+def hdr(transfer: str = "smpte2084", codes: tuple[int, int, int] = (520, 512, 512)) -> bytes:
+    """A 10-bit HEVC film in the colours of BT.2020, of one colour (Y, Cb, Cr), with a tone in French and one in no language.
+
+    It has two chapters, and says which screen it was made on.
+    """
+    screen = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    said = (
+        f"colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc:master-display={screen}:max-cll=1000,400:log-level=none:pools=1"
+    )
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as film:
+        stream = film.add_stream("libx265", rate=Fraction(30000, 1001), options={"preset": "ultrafast", "x265-params": said})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p10le"
+        sounds = [film.add_stream("aac", rate=48_000, layout="stereo") for _ in range(2)]
+        sounds[0].metadata["language"] = "fra"
+        names = ("Beginning", "End")
+        film.set_chapters(
+            [
+                {"id": n, "start": n, "end": n + 1, "time_base": Fraction(1, 2), "metadata": {"title": name}}
+                for n, name in enumerate(names)
+            ]
+        )
+        for number in range(30):
+            frame = av.VideoFrame(128, 96, "yuv420p10le")
+            for plane, code in zip(frame.planes, codes, strict=True):
+                plane.update(struct.pack("<H", code) * (plane.buffer_size // 2))
+            frame.pts, frame.time_base = number, Fraction(1001, 30000)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode())
+        for sound in sounds:
+            quiet = av.AudioFrame(format="fltp", layout="stereo", samples=1024)
+            for part in quiet.planes:
+                part.update(bytes(part.buffer_size))
+            quiet.sample_rate, quiet.pts, quiet.time_base = 48_000, 0, Fraction(1, 48_000)
+            film.mux(sound.encode(quiet))
+            film.mux(sound.encode())
+    return buffer.getvalue()
+
+
 def _turned(data: bytes, degrees: int) -> bytes:
     # The matrix of tkhd (ISO/IEC 14496-12, 8.3.2): 16.16 fixed point, the last column 2.30.
     cosine, sine = round(math.cos(math.radians(degrees))) << 16, round(math.sin(math.radians(degrees))) << 16

@@ -59,6 +59,7 @@ class Presenter:
             "colour": None if colour is None else f"#{colour}",
             "thumbhash": details.get("thumbhash"),
             "blurhash": details.get("blurhash"),
+            "tracks": details.get("tracks"),
             "focal": point_of(asset.focal),
             **({} if asset.source is None else {"source": asset.source}),
             **({"sanitised": True} if asset.sanitised else {}),
