@@ -13,7 +13,7 @@ from processors.grammar import ASIDE, CACHED, CACHED_CHARS, Query
 from processors.negotiation import accepted_types, negotiated, own_format
 from processors.quantities import MAX_SIDE_PX, refuse
 
-PIPELINE_REVISION = 6
+PIPELINE_REVISION = 7
 """Raised whenever the same transform of the same source gives other pixels: every kept rendition then gets a new name."""
 
 DEFAULT_QUALITY = 80

@@ -20,7 +20,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from processors import sparse, tracks
+from processors import sparse, tone, tracks
 from processors.containers import CODECS, DEMUXERS, MAX_STREAMS
 from processors.errors import Corrupt, Unsupported
 from processors.formats import Format, Kind
@@ -100,6 +100,8 @@ def still(path: str, format: Format, time: str | None = None, *, searches: bool 
         stream.codec_context.thread_count = 1
         frame = _best(container, stream, searches=searches) if time is None else _seen(container, stream, time)
         image = _image(frame.reformat(format="rgb24"), 3).copy(interpretation="srgb")
+        if tone.is_high(frame.color_trc):
+            image = tone.mapped(image, frame.color_trc, frame.color_primaries)
         return Still(image.resize(_aspect(stream), vscale=1) if _aspect(stream) != 1 else image, _turn(frame))
 
 

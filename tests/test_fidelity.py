@@ -82,6 +82,31 @@ def test_a_still_is_what_is_seen_at_that_moment(tmp_path: Path, kind: str, time:
     assert still.image.avg() == pytest.approx(brightness, abs=6)
 
 
+@pytest.mark.parametrize(("transfer", "codes"), [("smpte2084", (64, 306, 573, 940)), ("arib-std-b67", (64, 250, 721, 940))])
+def test_a_still_of_high_dynamic_range_has_black_dark_bright_and_white(
+    tmp_path: Path, transfer: str, codes: tuple[int, ...]
+) -> None:
+    """The white of a page, third of the four, is bright, and what is lighter is lighter yet (BT.2408)."""
+    lights = []
+    for code in codes:
+        path = stored(tmp_path, pictures.hdr(transfer, (code, 512, 512)))
+        image = video.still(path, decoders.sniffed(path)).image
+        assert (image.format, image.bands, image.interpretation) == ("uchar", 3, "srgb")
+        lights.append(image.avg())
+    black, dark, page, peak = lights
+    assert black < 3
+    assert 15 < dark < 110
+    assert 175 < page < 215
+    assert peak > 250
+
+
+def test_the_colours_of_a_wide_gamut_are_those_of_srgb(tmp_path: Path) -> None:
+    """A red as BT.2020 has it in PQ, which is paler where its numbers are taken for those of sRGB."""
+    path = stored(tmp_path, pictures.hdr("smpte2084", (441, 441, 620)))
+    red, green, blue = video.still(path, decoders.sniffed(path)).image.resize(1 / 96, vscale=1 / 96)(0, 0)[:3]
+    assert red > 2.5 * max(green, blue)
+
+
 # -- no more than so many bytes -----------------------------------------------------------------------------------------
 
 
