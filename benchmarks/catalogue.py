@@ -16,12 +16,14 @@ from typing import Any
 import sqlalchemy as sql
 
 from proxy import keys
-from proxy.adapters.catalogue import Database, SqlCatalogue, _cursor
+from proxy.adapters import listing
+from proxy.adapters.catalogue import Database, SqlCatalogue
 from proxy.adapters.postgres import PostgresDatabase
 from proxy.adapters.quotas import SqlQuotas
 from proxy.adapters.sqlite import SqliteDatabase
 from proxy.ports import State
 from proxy.quotas import Quota
+from proxy.selection import EVERYTHING, Selection, Sort
 from tests.kit.postgres import SETTINGS, PostgresServer
 
 ROWS = 1_000_000
@@ -37,18 +39,28 @@ NUMBERS = {
     "postgresql": "SELECT {row} FROM generate_series(0::bigint, {rows} - 1) AS numbers(n)",
 }
 ROW = (
-    "owner || '/' || lower({hex}) || '.jpg', owner, 'photo.jpg', 'image/jpeg', 200000 + n % 99991, '{digest}', "
+    "owner || '/' || lower({hex}) || '.jpg', owner, 'photo.jpg', {type}, 200000 + n % 99991, '{digest}', "
     "'0123456789abcdef', 1700000000000000 + n * 1000003, 'minio', 4000, 3000, 'ready', '{details}'"
 )
+TYPE = "CASE WHEN n % 50000 = 0 THEN 'image/avif' WHEN n % 10 = 0 THEN 'image/png' ELSE 'image/jpeg' END"
 COLUMNS = "key, owner, filename, content_type, size, sha256, etag, created, store, width, height, state, details"
 DETAILS = '{"colour": "a0b0c0", "thumbhash": "3OcRJYB4d3h/iIeHeEh3eIhw+j3A", "blurhash": "LEHV6nWB2yk8pyo0adR*.7kCMdnj"}'
+SELECTED = {
+    "of a rare type (ten of them)": Selection(types=("image/avif",)),
+    "of all types of pictures": Selection.read({"type": "image/*"}),
+    "of the last tenth": Selection(since=datetime.fromtimestamp(1_700_000_000 + 0.9 * ROWS, UTC)),
+    "of a folder (one in 256)": Selection(prefix="big/0a", sort=Sort.KEY),
+    "of a folder, newest first": Selection(prefix="big/0a"),
+    "by size": Selection(sort=Sort.SIZE),
+    "by key": Selection(sort=Sort.KEY, descends=False),
+}
 HEX = {"sqlite": "printf('%032x', n * 2654435761)", "postgresql": "md5(n::text)"}
 
 
 async def fill(catalogue: SqlCatalogue, dialect: str, rows: int) -> None:
     """Put *rows* records into it, half of them of ``big``."""
     owner = f"CASE WHEN n % 2 = 0 THEN 'big' ELSE 'u' || (n % {OWNERS}) END"
-    row = ROW.format(hex=HEX[dialect], digest="ab" * 32, details=DETAILS).replace("owner", f"({owner})")
+    row = ROW.format(hex=HEX[dialect], type=TYPE, digest="ab" * 32, details=DETAILS).replace("owner", f"({owner})")
     async with catalogue.begun() as connection:
         await connection.exec_driver_sql(f"INSERT INTO assets ({COLUMNS}) {NUMBERS[dialect].format(rows=rows, row=row)}")
     async with catalogue.begun() as connection:
@@ -68,14 +80,15 @@ async def timed(times: int, work: Callable[[int], Awaitable[object]]) -> str:
     return f"{statistics.median(took):.2f} | {max(took):.2f}"
 
 
-async def cursor_at(catalogue: SqlCatalogue, skipped: int) -> str:
+async def cursor_at(catalogue: SqlCatalogue, skipped: int, selection: Selection = EVERYTHING) -> str:
     """The cursor of the page that comes behind so many of ``big``'s records."""
-    query = "SELECT key FROM assets WHERE owner = 'big' ORDER BY created DESC, key DESC LIMIT 1 OFFSET :skipped"
+    order = "key" if selection.sort is Sort.KEY else f"{selection.sort} DESC, key"
+    query = f"SELECT key FROM assets WHERE owner = 'big' ORDER BY {order} DESC LIMIT 1 OFFSET :skipped"
     async with catalogue.begun() as connection:
         key = (await connection.execute(sql.text(query), {"skipped": skipped})).scalar_one()
     asset = await catalogue.get(keys.parse(key))
     assert asset is not None
-    return _cursor(asset)  # as `page` gives it with the page that ends there
+    return selection.cursor(listing.place(asset, selection), asset.key)  # as `page` gives it with the page that ends there
 
 
 async def measure(name: str, dialect: str, opened: Callable[[float], Database], rows: int) -> None:
@@ -88,6 +101,8 @@ async def measure(name: str, dialect: str, opened: Callable[[float], Database], 
     async with SqlCatalogue(opened(60.0), Quota(1 << 60, 1 << 40)) as catalogue:
         half = rows // 2
         places = {place: await cursor_at(catalogue, int(half * place)) for place in (0.5, 0.99)}
+        by = {sort: Selection(sort=sort) for sort in (Sort.SIZE, Sort.KEY)}
+        deep = [(sort, one, await cursor_at(catalogue, half // 2, one)) for sort, one in by.items()]
         first = (await catalogue.page("big", PAGE)).assets
         many = [asset.key for asset in first]
         some = first[0]
@@ -103,6 +118,14 @@ async def measure(name: str, dialect: str, opened: Callable[[float], Database], 
             f"page behind {half // 2:,} records": lambda number: catalogue.page("big", PAGE, places[0.5]),
             f"page behind {int(half * 0.99):,} records": lambda number: catalogue.page("big", PAGE, places[0.99]),
             "first page of an owner of few": lambda number: catalogue.page(f"u{2 * (number % 400) + 1}", PAGE),
+            **{
+                name: lambda number, selection=selection: catalogue.page("big", PAGE, None, selection)
+                for name, selection in SELECTED.items()
+            },
+            **{
+                f"by {sort}, behind {half // 2:,}": lambda number, one=one, place=place: catalogue.page("big", PAGE, place, one)
+                for sort, one, place in deep
+            },
             "one record": lambda number: catalogue.get(many[number % PAGE]),
             f"{PAGE} records by their keys": lambda number: catalogue.many(many),
             "usage": lambda number: SqlQuotas(catalogue).usage("big", datetime.now(UTC)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -13,11 +13,13 @@ import structlog
 
 from processors.errors import MediaError
 from proxy.delivery import Delivery
-from proxy.errors import NotFound, Unavailable
+from proxy.errors import Conflict, NotFound, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Backend, Catalogue, Page, State
+from proxy.selection import Selection
 
 PATROL_S = 30.0
+TRIES = 10
 STALE_S = 120.0
 """After which what a process has left in the middle is finished by another: no commit takes so long."""
 
@@ -70,22 +72,32 @@ class Assets:
             raise NotFound("no asset has this key")
         return asset
 
-    async def page(self, owner: str, limit: int, cursor: str | None) -> Page:
-        """Up to *limit* of the owner's assets, newest first."""
-        return await self._catalogue.page(owner, limit, cursor)
+    async def page(self, owner: str, limit: int, cursor: str | None, selection: Selection) -> Page:
+        """Up to *limit* of the owner's assets that *selection* selects."""
+        return await self._catalogue.page(owner, limit, cursor, selection)
 
     async def many(self, wanted: Sequence[Key]) -> dict[Key, Asset]:
         """The records of those among *wanted* that have one."""
         return await self._catalogue.many(wanted)
 
-    async def focus(self, key: Key, point: str | None) -> Asset:
-        """Let every crop of the picture keep *point* (``XxY``), or none; gives the record. Raises NotFound."""
-        await self.get(key)
-        try:
-            await self._catalogue.focus(key, point)
-        finally:  # it may have been written also when the answer was lost
-            await self._delivery.changed(key)
-        return await self.get(key)
+    async def amend(self, key: Key, changed: Callable[[Asset], Asset]) -> Asset:
+        """Let what the owner says of the asset be as *changed* makes it of the record; gives the record.
+
+        Others may change it at the same time: *changed* is called with what they have made of it, and may raise. Raises NotFound,
+        and Conflict when they are too fast.
+        """
+        for _ in range(TRIES):
+            asset = await self.get(key)
+            after = changed(asset)
+            if (after.focal, after.metadata) == (asset.focal, asset.metadata):
+                return asset
+            try:
+                is_done = await self._catalogue.amend(after)
+            finally:  # it may have been written also when the answer was lost
+                await self._delivery.changed(key)
+            if is_done:
+                return await self.get(key)
+        raise Conflict("the record changes too fast", headers={"Retry-After": "1"})
 
     async def remove(self, key: Key) -> None:
         """Remove the object, its variants and its record; raises NotFound if there was neither object nor record.

@@ -12,10 +12,12 @@ from proxy.keys import Key
 
 
 class Kind(StrEnum):
-    """What happened: an asset is there for everybody, or it is not any more; what is made of each upload has been made of it."""
+    """What happened: an asset is there for everybody, or it is not any more; what is made of each upload has been made of it; its
+    owner says something else of it."""
 
     STORED = "asset.stored"
     PROCESSED = "asset.processed"
+    CHANGED = "asset.changed"
     QUARANTINED = "asset.quarantined"
     REMOVED = "asset.removed"
 

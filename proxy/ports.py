@@ -13,12 +13,15 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self, runtime_checkable
 
 from processors.batch import Batch
 from processors.values import Inspected, Rendered
 from proxy.errors import RangeNotSatisfiable
 from proxy.keys import Key
+
+if TYPE_CHECKING:
+    from proxy.selection import Selection
 
 Body = AsyncIterator[bytes]
 
@@ -207,13 +210,17 @@ class Asset:
     """the point that every crop shall keep, as ``XxY``"""
     source: Key | None = None
     """what it was made of; it goes when that goes"""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """what its owner says of it: names, and texts, numbers, true or false"""
+    revision: int = 0
+    """how often the record has changed"""
     sanitised: bool = False
     """whether what was sent had to be changed (SVG): told at the upload, and not recorded"""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some assets, newest first, and the cursor of the next page (None: this was the last)."""
+    """Some assets, and the cursor of the next page (None: this was the last)."""
 
     assets: list[Asset]
     cursor: str | None
@@ -231,7 +238,8 @@ class Catalogue(Protocol):
 
     async def replace(self, asset: Asset, before: Asset) -> None:
         """Let *asset*, READY or QUARANTINED as *before* is, stand in its place; raises Conflict if that write is no more, and
-        QuotaExceeded. What the owner said of it stays: its name, and the key that makes the upload idempotent; jobs do not.
+        QuotaExceeded. What the owner said of it stays: name, focal point, metadata, the key that makes the upload idempotent;
+        jobs do not.
         """
         ...
 
@@ -249,8 +257,8 @@ class Catalogue(Protocol):
         """Drop the record; idempotent. With *etag* only where it is of that write, and READY or QUARANTINED."""
         ...
 
-    async def page(self, owner: str, limit: int, cursor: str | None = None) -> Page:
-        """The owner's READY assets, newest first; raises BadRequest for a cursor that is not ours."""
+    async def page(self, owner: str, limit: int, cursor: str | None = None, selection: Selection | None = None) -> Page:
+        """The owner's assets of *selection*, or all READY ones, newest first; raises BadRequest for a cursor that is not of it."""
         ...
 
     async def many(self, keys: Sequence[Key]) -> dict[Key, Asset]:
@@ -261,8 +269,11 @@ class Catalogue(Protocol):
         """Keep *details* with the asset, if it is still the write *etag*."""
         ...
 
-    async def focus(self, key: Key, point: str | None) -> None:
-        """Set the focal point of a READY asset, or take it away; nothing happens if there is none."""
+    async def amend(self, asset: Asset) -> bool:
+        """Let what its owner says of a READY asset, its focal point and its metadata, be as *asset* has it.
+
+        False, and nothing happens, if the record is of another revision by now.
+        """
         ...
 
     async def unfinished(self) -> list[Asset]:

@@ -67,6 +67,7 @@ DOORS = {
         "proxy.adapters.counting",
         "proxy.adapters.events",
         "proxy.adapters.jobs",
+        "proxy.adapters.listing",
         "proxy.adapters.ledger",
         "proxy.adapters.postgres",
         "proxy.adapters.promises",
@@ -126,8 +127,8 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
     values = {
-        *("debts", "errors", "events", "generations", "jobs", "keys", "patience", "peer", "ports", "promises", "quotas", "rates"),
-        *("redis_address", "sessions", "streams"),
+        *("debts", "errors", "events", "generations", "jobs", "keys", "patience", "peer", "ports", "promises", "quotas"),
+        *("rates", "redis_address", "selection", "sessions", "streams"),
     }
     inner = {"proxy", *(f"proxy.{name}" for name in values)}
     allowed = inner | among("proxy.adapters") | among("proxy.migrations")

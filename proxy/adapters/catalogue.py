@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -16,6 +14,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from proxy.adapters import listing
 from proxy.adapters.counting import counted, standing
 from proxy.adapters.events import Notes
 from proxy.adapters.jobs import canceled
@@ -25,11 +24,13 @@ from proxy.events import Kind
 from proxy.keys import Key
 from proxy.ports import Asset, Page, State
 from proxy.quotas import Quota
+from proxy.selection import EVERYTHING, Selection
 
 COUNTED = frozenset(State) - {State.DELETED}
 """The states in which an asset counts for its owner."""
-SAID = frozenset({"filename", "idempotency_key"})
+SAID = frozenset({"filename", "idempotency_key", "focal", "metadata", "revision"})
 """What the owner of an asset has said of it, which stays when its bytes change."""
+CHANGED = {"revision": assets.c.revision + 1}
 UNBOUNDED = Quota()
 HIDDEN = assets.c.state != sql.literal_column("'ready'")
 """As the index of the few that are not shown has it: SQLite uses that only where the same words are in the query."""
@@ -138,7 +139,7 @@ class SqlCatalogue:
         query = assets.update().where(assets.c.key == asset.key, assets.c.etag == before.etag, assets.c.state == before.state)
         noted = None
         async with self.begun() as connection:
-            row = (await connection.execute(query.values(values).returning(*assets.columns))).first()
+            row = (await connection.execute(query.values(values | CHANGED).returning(*assets.columns))).first()
             if row is None:
                 raise Conflict("the record is of another write")
             await self._count(connection, asset, asset.size - before.size, 0)
@@ -172,7 +173,7 @@ class SqlCatalogue:
 
     async def marked(self, connection: AsyncConnection, key: Key, state: State) -> tuple[bool, Noted]:
         """`mark` in the transaction of *connection*: whether there was something to move, and what `tell` is told behind it."""
-        values: dict[str, Any] = {"state": str(state)}
+        values: dict[str, Any] = {"state": str(state), **CHANGED}
         if state is State.DELETED:
             values["idempotency_key"] = None
         query = assets.update().where(assets.c.key == key, assets.c.state != str(State.DELETED)).values(values)
@@ -228,17 +229,16 @@ class SqlCatalogue:
         if noted is not None and self._told is not None:
             await self._told(*noted)
 
-    async def page(self, owner: str, limit: int, cursor: str | None = None) -> Page:
-        """The owner's READY assets, newest first."""
-        query = assets.select().where(assets.c.owner == owner, assets.c.state == str(State.READY))
-        if cursor is not None:
-            created, key = _position(cursor)
-            query = query.where(sql.tuple_(assets.c.created, assets.c.key) < sql.tuple_(created, key))
-        query = query.order_by(assets.c.created.desc(), assets.c.key.desc()).limit(limit + 1)
+    async def page(self, owner: str, limit: int, cursor: str | None = None, selection: Selection | None = None) -> Page:
+        """The owner's, as *selection* has them."""
+        selection = selection or EVERYTHING
+        position = None if cursor is None else selection.behind(cursor)
         async with self.begun() as connection:
-            found = [_asset(row) for row in await connection.execute(query)]
-        more = len(found) > limit
-        return Page(found[:limit], _cursor(found[limit - 1]) if more else None)
+            found = [_asset(row) for row in await connection.execute(listing.page(owner, selection, position, limit + 1))]
+        if len(found) <= limit:
+            return Page(found, None)
+        last = found[limit - 1]
+        return Page(found[:limit], selection.cursor(listing.place(last, selection), last.key))
 
     async def many(self, keys: Sequence[Key]) -> dict[Key, Asset]:
         """The READY assets among *keys*."""
@@ -250,13 +250,20 @@ class SqlCatalogue:
         """Keep *details* with the asset."""
         query = assets.update().where(assets.c.key == key, assets.c.etag == etag)
         async with self.begun() as connection:
-            await connection.execute(query.values(details=json.dumps(details)))
+            await connection.execute(query.values(details=json.dumps(details), **CHANGED))
 
-    async def focus(self, key: Key, point: str | None) -> None:
-        """Set the focal point, or take it away."""
-        query = assets.update().where(assets.c.key == key, assets.c.state == str(State.READY))
+    async def amend(self, asset: Asset) -> bool:
+        """Let what its owner says of it be as *asset* has it."""
+        row = _row(asset)
+        query = assets.update().where(assets.c.key == asset.key, assets.c.revision == asset.revision, assets.c.state == State.READY)
+        query = query.values(focal=row["focal"], metadata=row["metadata"], **CHANGED).returning(*assets.columns)
+        noted = None
         async with self.begun() as connection:
-            await connection.execute(query.values(focal=point))
+            after = (await connection.execute(query)).first()
+            if after is not None and self._notes is not None:
+                noted = await self._notes.take(connection, after, Kind.CHANGED)
+        await self.tell(noted)
+        return after is not None
 
     async def unfinished(self) -> list[Asset]:
         """Every asset that is PENDING or DELETED."""
@@ -323,6 +330,7 @@ def _row(asset: Asset) -> dict[str, Any]:
     row["created"] = int(asset.created.timestamp() * 1_000_000)
     row["state"] = str(asset.state)
     row["details"] = None if asset.details is None else json.dumps(asset.details)
+    row["metadata"] = json.dumps(asset.metadata) if asset.metadata else None
     return row
 
 
@@ -331,18 +339,5 @@ def _asset(row: sql.Row[Any]) -> Asset:
     fields["created"] = datetime.fromtimestamp(fields["created"] / 1_000_000, UTC)
     fields["state"] = State(fields["state"])
     fields["details"] = None if fields["details"] is None else json.loads(fields["details"])
+    fields["metadata"] = json.loads(fields["metadata"] or "{}")
     return Asset(**fields)
-
-
-def _cursor(asset: Asset) -> str:
-    return urlsafe_b64encode(json.dumps([int(asset.created.timestamp() * 1_000_000), asset.key]).encode()).decode().rstrip("=")
-
-
-def _position(cursor: str) -> tuple[int, str]:
-    try:
-        created, key = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (Base64Error, ValueError, TypeError) as error:
-        raise BadRequest("this cursor is not one of ours", param="cursor") from error
-    if type(created) is not int or not isinstance(key, str) or abs(created) > 1 << 62:
-        raise BadRequest("this cursor is not one of ours", param="cursor")
-    return created, key

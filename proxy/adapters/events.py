@@ -48,6 +48,8 @@ class Notes:
             "width": asset.width,
             "height": asset.height,
             "duration": asset.duration_s,
+            "focal": asset.focal and [float(part) for part in asset.focal.split("x")],
+            "metadata": json.loads(asset.metadata or "{}"),
             "createdAt": _written(datetime.fromtimestamp(asset.created / 1_000_000, UTC)),
             **({} if asset.source is None else {"source": asset.source}),
             **more,

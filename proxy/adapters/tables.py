@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest revision: a database that has it is opened without importing Alembic (11 MiB)."""
 UNFINISHED = sql.text("state != 'ready'")
 DERIVED = sql.text("source IS NOT NULL")
@@ -32,8 +32,12 @@ assets = sql.Table(
     sql.Column("details", sql.Text, comment="JSON"),
     sql.Column("focal", sql.Text, comment="XxY, from 0x0 to 1x1"),
     sql.Column("source", BYTEWISE),
+    sql.Column("metadata", sql.Text, comment="JSON"),
+    sql.Column("revision", sql.Integer, nullable=False, server_default="0"),
     sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
     sql.Index("ix_assets_owner_created", "owner", "created", "key"),
+    sql.Index("ix_assets_owner_type", "owner", "content_type", "created", "key"),
+    sql.Index("ix_assets_owner_size", "owner", "size", "key"),
     sql.Index("ix_assets_unfinished", "state", sqlite_where=UNFINISHED),
     sql.Index("ix_assets_source", "source", sqlite_where=DERIVED),
 )

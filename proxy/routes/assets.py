@@ -8,14 +8,16 @@ from typing import Any
 from aiohttp import web
 
 from proxy import keys, responses
+from proxy.amendments import Amendment
 from proxy.assets import Assets
 from proxy.auth import Action, Tokens, owns, require, require_right
-from proxy.conditions import ETag, Version, Wanted, version_name
+from proxy.conditions import ETag, NotModified, Version, Wanted, version_name
 from proxy.descriptions import point_of
-from proxy.errors import BadRequest, NotFound
+from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.keys import Key
 from proxy.ports import Asset, State
 from proxy.routes.bodies import json_body
+from proxy.selection import Selection
 from proxy.sourcesets import SourceSets, Wish
 from proxy.warming import Warming
 
@@ -24,6 +26,8 @@ PAGE = 50
 SHOWN = frozenset({State.READY})
 SHOWN_TO_ADMINS = SHOWN | {State.QUARANTINED}
 MAX_PAGE = 200
+PARAMETERS = frozenset({"limit", "cursor", "owner", "type", "prefix", "since", "state", "sort"})
+PRIVATE = {"Cache-Control": "private, no-store"}
 
 
 class Presenter:
@@ -61,6 +65,7 @@ class Presenter:
             "blurhash": details.get("blurhash"),
             "tracks": details.get("tracks"),
             "focal": point_of(asset.focal),
+            "metadata": asset.metadata,
             **({} if asset.source is None else {"source": asset.source}),
             **({"sanitised": True} if asset.sanitised else {}),
             **({"state": str(asset.state)} if asset.state is not State.READY else {}),
@@ -82,14 +87,17 @@ class AssetRoutes:
         self._idle_s = idle_s
 
     async def page(self, request: web.Request) -> web.StreamResponse:
-        """The caller's assets, newest first; ``limit`` (1-200) and ``cursor`` page through them."""
+        """Some of the caller's assets; ``limit`` (1-200) and ``cursor`` page through those that are selected."""
         principal = require_right(self._tokens.bearer(request.headers.getall("Authorization", [])), Action.READ)
-        if unknown := set(request.query) - {"limit", "cursor"}:
-            raise BadRequest("only limit and cursor are known here", param=min(unknown)[:32])
+        if unknown := set(request.query) - PARAMETERS:
+            raise BadRequest(f"only {', '.join(sorted(PARAMETERS))} are known here", param=min(unknown)[:32])
         limit = request.query.get("limit", str(PAGE))
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= MAX_PAGE):
             raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}", param="limit")
-        page = await self._assets.page(principal.owner, int(limit), request.query.get("cursor"))
+        selection, owner = Selection.read(request.query), request.query.get("owner", principal.owner)
+        if not principal.is_admin and (owner != principal.owner or selection.state not in SHOWN):
+            raise Forbidden("other owners, and states other than ready, are for media:admin")
+        page = await self._assets.page(owner, int(limit), request.query.get("cursor"), selection)
         return private_json({"assets": [self._presenter.document(asset) for asset in page.assets], "nextCursor": page.cursor})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
@@ -100,18 +108,30 @@ class AssetRoutes:
         is_admin = principal is not None and principal.is_admin
         asset = await self._assets.get(key, SHOWN_TO_ADMINS if is_admin else SHOWN)
         made = await self._warming.progress(key, asset.content_type) if asset.state is State.READY else {}
-        return private_json(self._presenter.document(asset) | ({"presets": made} if made else {}))
+        return self._record(request, asset, {"presets": made} if made else {})
 
     async def patch(self, request: web.Request) -> web.StreamResponse:
-        """Set the focal point of a picture, or take it away (RFC 7396: ``{"focal": [x, y]}`` or ``{"focal": null}``)."""
+        """Change the focal point of a picture and the owner's metadata, by a JSON merge patch (RFC 7396)."""
         key = _key(request)
         require(self._tokens.bearer(request.headers.getall("Authorization", [])), Action.WRITE, key)
-        changes = await json_body(request, self._idle_s)
-        if changes.keys() != {"focal"}:
-            raise BadRequest("only focal can be changed here", param=min(changes.keys() - {"focal"}, default="focal")[:32])
-        asset = await self._assets.get(key)
-        Wanted(match=responses.wanted(request).match).check(Version(ETag(asset.etag), asset.created, asset.etag))
-        return private_json(self._presenter.document(await self._assets.focus(key, _point(changes["focal"]))))
+        amendment = Amendment.read(await json_body(request, self._idle_s))
+        match = Wanted(match=responses.wanted(request).match)
+
+        def changed(asset: Asset) -> Asset:
+            match.check(_version(asset))
+            return amendment.of(asset)
+
+        return self._record(request, await self._assets.amend(key, changed), {})
+
+    def _record(self, request: web.Request, asset: Asset, more: dict[str, Any]) -> web.Response:
+        version = _version(asset)
+        headers = {"ETag": str(version.etag)}
+        if request.method != "PATCH" and not more:  # how far presets are is no part of the version
+            try:
+                Wanted(none_match=responses.wanted(request).none_match).check(version)
+            except NotModified:
+                return web.Response(status=304, headers=headers | PRIVATE)
+        return private_json(self._presenter.document(asset) | more, headers=headers)
 
     async def query(self, request: web.Request) -> web.StreamResponse:
         """What is known of many assets at once, in the order of their keys, each with addresses for a ``srcset``."""
@@ -138,14 +158,10 @@ def _key(request: web.Request) -> Key:
     return keys.from_target(path[len(PREFIX) :])
 
 
-def _point(given: Any) -> str | None:
-    if given is None:
-        return None
-    if not isinstance(given, list) or len(given) != 2 or not all(type(part) in (int, float) and 0 <= part <= 1 for part in given):
-        raise BadRequest("focal is two numbers from 0 to 1, from the left and from the top, or null", param="focal")
-    return "x".join(f"{part:.4f}".rstrip("0").rstrip(".") for part in given)
+def _version(asset: Asset) -> Version:
+    return Version(ETag(f"{asset.revision}-{asset.etag}"), asset.created, asset.etag)
 
 
 def private_json(document: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """JSON that is for the caller alone and kept by nobody."""
-    return web.json_response(document, status=status, headers={"Cache-Control": "private, no-store", **(headers or {})})
+    return web.json_response(document, status=status, headers=PRIVATE | (headers or {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.sqlite import SqliteDatabase
 from proxy.errors import BadRequest, Conflict, NotFound
 from proxy.ports import Asset, Catalogue, State
+from proxy.selection import Selection, Sort
 from tests.kit.databases import Open
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123_456, UTC)
@@ -140,12 +141,72 @@ async def test_a_description_is_kept_with_the_write_that_it_is_of(catalogue: Cat
     assert (await catalogue.many([asset().key]))[asset().key].details == {"a": [1, None, "\u00e9"]}
 
 
-async def test_a_focal_point_is_of_ready_ones_only(catalogue: Catalogue) -> None:
-    for one in (asset("a", focal=None), asset("b", focal=None, state=State.PENDING)):
+async def test_what_owners_say_is_kept_of_ready_ones_only_and_in_the_order_in_which_it_is_said(catalogue: Catalogue) -> None:
+    ready, pending = asset("a", focal=None), asset("b", focal=None, state=State.PENDING)
+    for one in (ready, pending):
         await catalogue.add(one)
-        await catalogue.focus(one.key, "0.5x0.5")
-    found = [await catalogue.get(keys.parse(f"u7/{name}.jpg")) for name in "ab"]
-    assert [one.focal for one in found if one is not None] == ["0.5x0.5", None]
+    said = {"album": "été", "rating": 4.5, "public": True}
+    assert await catalogue.amend(replace(ready, focal="0.5x0.5", metadata=said))
+    assert not await catalogue.amend(replace(ready, metadata={"late": True})), "of the revision before"
+    assert not await catalogue.amend(replace(pending, focal="0.5x0.5"))
+    assert await catalogue.get(ready.key) == replace(ready, focal="0.5x0.5", metadata=said, revision=1)
+    assert await catalogue.get(pending.key) == pending
+
+
+LISTED = [
+    asset(
+        f"{'ab'[n % 2]}/{n:02}",
+        created=NOW + timedelta(seconds=n // 3),
+        size=n % 5,
+        content_type=("image/jpeg", "image/png")[n % 3 == 0],
+    )
+    for n in range(40)
+]
+SELECTIONS: list[tuple[Selection, Callable[[Asset], bool]]] = [
+    (Selection(), lambda one: True),
+    (Selection(types=("image/png",)), lambda one: one.content_type == "image/png"),
+    (Selection(types=("image/jpeg", "image/png", "image/webp")), lambda one: one.content_type != "video/mp4"),
+    (Selection(prefix="u7/a/"), lambda one: one.key.startswith("u7/a/")),
+    (Selection(prefix="u7/b/1", types=("image/png",)), lambda one: "/b/1" in one.key and one.content_type == "image/png"),
+    (Selection(since=NOW + timedelta(seconds=7)), lambda one: one.created >= NOW + timedelta(seconds=7)),
+    (Selection(types=("video/mp4",)), lambda one: one.content_type == "video/mp4"),
+]
+
+
+@pytest.mark.parametrize("sort", list(Sort))
+@pytest.mark.parametrize("descends", [True, False])
+async def test_a_selection_comes_whole_in_its_order_page_by_page(catalogue: Catalogue, sort: Sort, descends: bool) -> None:
+    film = asset("film", content_type="video/mp4")
+    for one in (*LISTED, film, asset("a/other", "u8"), asset("a/x", state=State.QUARANTINED)):
+        await catalogue.add(one)
+    place: dict[Sort, Callable[[Asset], Any]] = {
+        Sort.CREATED: lambda one: (one.created, one.key),
+        Sort.SIZE: lambda one: (one.size, one.key),
+        Sort.KEY: lambda one: one.key,
+    }
+    for selection, is_in in SELECTIONS:
+        wanted = sorted(filter(is_in, [*LISTED, film]), key=place[sort], reverse=descends)
+        selected = replace(selection, sort=sort, descends=descends)
+        found: list[Asset] = []
+        cursor = None
+        while True:
+            page = await catalogue.page("u7", 7, cursor, selected)
+            found += page.assets
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert [one.key for one in found] == [one.key for one in wanted], selected
+
+
+async def test_other_states_are_listed_on_demand_and_a_cursor_is_of_one_query(catalogue: Catalogue) -> None:
+    for one in (asset("a"), asset("b"), asset("c", state=State.QUARANTINED)):
+        await catalogue.add(one)
+    quarantined = await catalogue.page("u7", 5, None, Selection(state=State.QUARANTINED))
+    assert [one.key for one in quarantined.assets] == ["u7/c.jpg"]
+    cursor = (await catalogue.page("u7", 1)).cursor
+    for other in (Selection(sort=Sort.SIZE), Selection(sort=Sort.KEY), Selection(descends=False), Selection(prefix="u7/a")):
+        with pytest.raises(BadRequest, match="another query"):
+            await catalogue.page("u7", 1, cursor, other)
 
 
 async def test_what_is_pending_or_deleted_is_unfinished(catalogue: Catalogue) -> None:
