@@ -125,13 +125,13 @@ class Line:
         self._page = page
         self._session: CDPSession | None = None
 
-    async def limit(self, bytes_per_s: int | None) -> None:
-        """Let the page send no faster than this; None lifts the limit."""
+    async def limit(self, bytes_per_s: int | None, *, cut: bool = False) -> None:
+        """Let the page send no faster than this; None lifts the limit. *cut* ends what is on its way, and lets nothing begin."""
         if self._session is None:
             self._session = await self._page.context.new_cdp_session(self._page)
             await self._session.send("Network.enable")
         throughput = -1 if bytes_per_s is None else bytes_per_s
-        conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": throughput}
+        conditions = {"offline": cut, "latency": 0, "downloadThroughput": -1, "uploadThroughput": throughput}
         await self._session.send("Network.emulateNetworkConditions", conditions)
 
 

@@ -31,7 +31,12 @@ export class Usage {
     clearTimeout(this.#timer);
     this.#timer = 0;
     this.#askedAt = -Infinity;
-    byId("usage").hidden = true;
+    const usage = byId("usage");
+    usage.hidden = subject === null;
+    usage.classList.remove("known"); // it keeps its place until it is known, so that what is below does not move
+    byId("usage-bytes-label").textContent = "\u00a0";
+    for (const id of ["usage-bytes", "usage-objects"]) byId(id).hidden = true;
+    for (const id of ["usage-objects-label", "usage-reserved", "usage-note"]) byId(id).textContent = "";
     if (subject !== null) this.changed();
   }
 
@@ -48,7 +53,7 @@ export class Usage {
     try {
       this.#show(await this.#api.usage(signal));
     } catch {
-      if (!signal.aborted) byId("usage").hidden = true; // not known; it is asked again when something changes
+      if (!signal.aborted) byId("usage").classList.remove("known"); // it is asked again when something changes
     }
   }
 
@@ -63,6 +68,7 @@ export class Usage {
       worst >= FULL ? "The quota is used up: delete something to make room." : worst >= NEAR ? "The quota is almost used up." : "";
     if (note.textContent !== words) note.textContent = words;
     note.classList.toggle("problem", worst >= FULL);
+    byId("usage").classList.add("known");
     byId("usage").hidden = objects + reserved.objects === 0 && quota.bytes === null && quota.objects === null;
   }
 }

@@ -149,10 +149,11 @@ async def test_nothing_is_shown_where_a_result_or_the_source_is_gone(catalogue: 
     made = [await result(catalogue, name) for name in ("one", "two")]
     await catalogue.remove(made[1])
     assert not await book.finish(job(1).id, "a", made, NOW)
+    assert await book.is_held(job(1).id, "a")
     await catalogue.remove(SOURCE)
     assert not await book.finish(job(2).id, "a", made[:1], NOW)
     assert await catalogue.many(made) == {}
-    assert await book.is_held(job(2).id, "a")
+    assert not await book.is_held(job(2).id, "a")
 
 
 async def test_the_removal_of_an_asset_cancels_what_is_open_and_finds_what_was_made(catalogue: SqlCatalogue, book: SqlJobs) -> None:
