@@ -414,7 +414,7 @@ def test_a_client_that_leaves_stops_the_work_that_was_for_it_alone(one_worker: R
     wire.reset()
     assert until(lambda: one_worker.metric("media_render_running") == 0)
     assert one_worker.metric("media_render_seconds_count", outcome="ok") == made
-    assert one_worker.client().get(f"{heavy_path}?w=63").status == 200
+    assert until(lambda: one_worker.client().get(f"{heavy_path}?w=63").status == 200), "the next worker is there"
 
 
 def test_two_pictures_that_do_not_fit_the_budget_together_are_made_one_after_the_other(serve: Callable[..., RunningServer]) -> None:

@@ -25,7 +25,7 @@ const thumbnails = new Thumbnails(api);
 const viewer = new Viewer(api);
 const gallery = new Gallery(api, session, thumbnails, viewer);
 const usage = new Usage(api, session);
-const uploads = new Uploads(api, session, stored);
+const uploads = new Uploads(api, session, stored, () => elsewhere.sift());
 const elsewhere = new Elsewhere(api, (id) => uploads.isOurs(id), () => usage.changed());
 const live = new Live(api, session, { opened, event: happened, state: tellLive });
 

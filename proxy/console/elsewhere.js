@@ -45,6 +45,11 @@ export class Elsewhere {
     row.moved(Number(receivedBytes) || 0, Number(totalBytes) || null);
   }
 
+  /** An upload that was told of as somebody else's may be this page's, of before it was loaded anew: it is shown once. */
+  sift() {
+    for (const id of [...this.#rows.keys()]) if (this.#isOurs(id)) this.#drop(id);
+  }
+
   /** Something has become of uploads: ask about those whose bytes are all there. */
   settled() {
     for (const [id, row] of this.#rows) if (row.isWhole) this.#look(id, row, -1);

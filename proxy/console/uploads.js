@@ -20,16 +20,18 @@ export class Uploads {
   #api;
   #session;
   #stored;
+  #listed;
   #items = [];
   #owner = null; // whose files these are: they never go out under another subject
   #restoring = new AbortController();
   #sought = null; // the item that a file is being chosen for
 
-  /** *stored* is called with the record of each file that arrived. */
-  constructor(api, session, stored) {
+  /** *stored* is called with the record of each file that arrived, *listed* when a file has come into the list. */
+  constructor(api, session, stored, listed) {
     this.#api = api;
     this.#session = session;
     this.#stored = stored;
+    this.#listed = listed;
     byId("clear-finished").addEventListener("click", () => this.#clearFinished());
     const input = byId("same-file");
     input.addEventListener("change", () => {
@@ -103,6 +105,7 @@ export class Uploads {
     if (item.isLarge) item.row.progress(0);
     this.#items.push(item);
     this.#show(item, "queued");
+    this.#listed();
     return item;
   }
 
