@@ -17,7 +17,7 @@ from proxy.observe import Metrics
 
 AT_ONCE = 16
 POLL_S = 2.0
-CLAIM = timedelta(seconds=60)
+CLAIM = timedelta(seconds=20)
 """What an event waits whose sender has died: longer than an attempt."""
 TIDY_EVERY = 300
 TIDY_BATCH = 1_000

@@ -29,7 +29,7 @@ KILLS = 200
 SEED = 20261123
 PHOTO = pictures.jpeg(8, 8)
 LONG_S = 180.0
-"""What a killed process has claimed is taken up by others after a minute, and so is what was sent and not confirmed."""
+"""What a killed process has claimed is taken up by others after a while, and what was sent and not confirmed after a minute."""
 
 
 class Writer:

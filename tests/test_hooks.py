@@ -168,6 +168,7 @@ def test_what_the_service_stores_itself_is_not_looked_at_again(told: Told) -> No
         assert [kind for _, kind, _ in stream.events] == ["asset.stored", "asset.removed"]
 
 
+@pytest.mark.slow
 def test_of_an_object_with_versions_the_newest_counts_and_one_that_comes_back_is_recorded_again(told: Told) -> None:
     key, other = "owner8/a.jpg", pictures.jpeg(40, 30)
     at = {"Bucket": told.bucket, "Key": key}
@@ -397,6 +398,7 @@ def test_strange_names_are_left_alone(gateway: tuple[RunningServer, ObjectStore]
     assert [line for line in own_lines(server, mark) if "object." in line or "Traceback" in line] == []
 
 
+@pytest.mark.slow
 def test_a_thousand_at_once_are_taken_and_a_thousand_repeats_are_one(gateway: tuple[RunningServer, ObjectStore]) -> None:
     server, store = gateway
     bucket, client = server.env["MINIO_BUCKET_NAME"], server.client()

@@ -253,7 +253,7 @@ async def test_a_prefix_is_a_parameter_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_not_followed(tmp_path: Path, elsewhere: Listener, ask: str, status: int) -> None:
     moved = f"HTTP/1.1 {status} Moved\r\nLocation: http://127.0.0.1:{elsewhere.port}/\r\nContent-Length: 0\r\n\r\n".encode()
-    async with saying(moved) as stub, asking(stub.url, tmp_path) as backend:
+    async with saying(moved) as stub, asking(stub.url, tmp_path, Deadlines()) as backend:
         with pytest.raises(StoreRefused, match="MEDIA_PROXY_URL"):
             await ASK[ask](backend)
         assert len(stub.heads) == 1
