@@ -2,7 +2,7 @@
 # PYTHON=... picks an interpreter, ARGS=... goes to media-proxy serve or to pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-codecs check fmt clean
+.PHONY: help serve test test-slow bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor bench-codecs check fmt clean
 
 # The newest Python that runs here makes .venv ready for $(1); when it is ready already, this takes a moment.
 define ready
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-uploads   measure small pieces of a resumable upload, and many uploads at once"
 	@echo "make bench-catalogue measure pages of a catalogue with a million records, on SQLite and PostgreSQL"
 	@echo "make bench-video     measure stills of a film of 1 GiB in MinIO, beside ffmpeg on the same film"
+	@echo "make bench-processor measure what it costs to have pictures made by a processor"
 	@echo "make bench-codecs    measure the codecs: CPU time and bytes at equal quality"
 	@echo "make check      lint, see that the code is formatted, check types"
 	@echo "make fmt        format the code, and mend what the linter can"
@@ -38,7 +39,7 @@ test-slow:
 	$(call ready,test)
 	@exec .venv/bin/python -m pytest -m slow -n 0 $(ARGS)
 
-bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video:
+bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor:
 	$(call ready,check)
 	@exec .venv/bin/python -m benchmarks.$(@:bench-%=%) $(ARGS)
 

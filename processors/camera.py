@@ -9,8 +9,12 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from processors import texts
+
 MAX_TEXT = 200
 MAX_NUMBERS = 16
+MAX_BLOCK_BYTES = 1 << 20
+"""of which most is a thumbnail; a JPEG has room for 64 KiB, a HEIC for what it likes"""
 MAX_BYTES = 8192
 """of each part as JSON: what a worker says of a picture has room for both"""
 PUBLIC = frozenset(
@@ -40,26 +44,31 @@ _BROKEN = (
 """what Pillow raises on blocks that are no EXIF"""
 
 
-def told(block: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The public part of an EXIF *block* and the private one, each by Exif's names; both empty for one that is broken."""
-    if not block:
+def tags(block: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an EXIF *block* says of the picture, and of the place; each by Exif's names, both empty for one that is broken."""
+    if not block or len(block) > MAX_BLOCK_BYTES:
         return {}, {}
-    tags = Image.Exif()
+    read = Image.Exif()
     try:
-        tags.load(block)
-        found = dict(_named(tags, ExifTags.TAGS)) | dict(_named(tags.get_ifd(ExifTags.IFD.Exif), ExifTags.TAGS))
-        place = dict(_named(tags.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS))
+        read.load(block)
+        found = dict(_named(read, ExifTags.TAGS)) | dict(_named(read.get_ifd(ExifTags.IFD.Exif), ExifTags.TAGS))
+        place = dict(_named(read.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS))
     except _BROKEN:
         return {}, {}
+    return found, place
+
+
+def told(found: Mapping[str, Any], place: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of what `tags` gives the public part and the private one."""
     public = {name: value for name, value in found.items() if name in PUBLIC}
     private = {name: value for name, value in found.items() if name not in PUBLIC and name != "Orientation"}
-    return _bounded(public), _bounded(place | private)
+    return _bounded(public), _bounded({**place, **private})
 
 
-def _bounded(told: Mapping[str, Any]) -> dict[str, Any]:
+def _bounded(said: Mapping[str, Any]) -> dict[str, Any]:
     # As much as there is room for: a letter that is not ASCII takes six bytes.
     kept, room = {}, MAX_BYTES
-    for name, value in told.items():
+    for name, value in said.items():
         room -= len(json.dumps({name: value}))
         if room < 0:
             break
@@ -70,17 +79,22 @@ def _bounded(told: Mapping[str, Any]) -> dict[str, Any]:
 def _named(tags: Mapping[int, Any], names: Mapping[int, str]) -> Iterable[tuple[str, Any]]:
     for number, value in tags.items():
         name = names.get(number)
-        if name is not None and name not in _BLOCKS | _POINTERS and (plain := _plain(value)) is not None:
+        if name is None or name in _BLOCKS | _POINTERS:
+            continue
+        if name.startswith("XP") and isinstance(value, bytes):  # Windows
+            value = value.decode("utf-16-le", "ignore")  # noqa: PLW2901
+        if (plain := _plain(value)) is not None:
             yield name, plain
 
 
 def _plain(value: Any) -> str | int | float | list[Any] | None:
     # A value as JSON has it, bounded; None for what says nothing to a reader.
     if isinstance(value, bytes):
-        value = value.rstrip(b"\0").decode("latin-1")
+        value = value[0] if len(value) == 1 else texts.decoded(value.rstrip(b"\0"))
+    elif isinstance(value, str):
+        value = texts.mended(value)
     if isinstance(value, str):
-        text = "".join(letter for letter in value if letter.isprintable()).strip()[:MAX_TEXT]
-        return text or None
+        return texts.line(value, MAX_TEXT)
     if isinstance(value, tuple):
         parts = [_plain(part) for part in value[:MAX_NUMBERS]]
         return parts if all(part is not None for part in parts) else None

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MAX_WORDS_BYTES = 1 << 16
+MAX_WORDS_BYTES = 1 << 18
+"""A film of a hundred chapters, named in letters that JSON writes with twelve bytes, takes 100 KB."""
 MAX_RENDITION_BYTES = 256 << 20
 PIPE_BYTES = 1 << 20
 # The first words that a worker executes: its modules are ours, whatever the current folder is.

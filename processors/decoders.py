@@ -6,9 +6,11 @@ the limits is refused before a pixel is read.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyvips
@@ -27,8 +29,11 @@ _LOADERS = {
     **{"jpeg": "jpegload", "png": "pngload", "gif": "gifload", "webp": "webpload", "avif": "heifload", "tiff": "tiffload"},
     "svg": "svgload_buffer",
 }
-ALLOWED_LOADERS = ("JpegFile", "PngFile", "NsgifFile", "WebpFile", "HeifFile", "TiffFile", "SvgBuffer", "UhdrFile", "JpegBuffer")
-"""the last two for gain maps, which are JPEGs within JPEGs"""
+ALLOWED_LOADERS = (
+    *("JpegFile", "PngFile", "NsgifFile", "WebpFile", "HeifFile", "TiffFile", "SvgBuffer"),
+    *("UhdrFile", "JpegBuffer", "PngBuffer"),
+)
+"""the last three for pictures within other files: gain maps in JPEGs, covers of sound"""
 
 
 def prepare() -> None:
@@ -62,7 +67,7 @@ def sniffed(path: str) -> Format:
 
 
 def look(path: str, limits: Limits, page: int | None = None) -> Source:
-    """The picture in the file, or that stands for the film, by its header; raises Unsupported, Corrupt, TooCostly.
+    """The picture in the file, or that stands for the film or the sound, by its header; raises Unsupported, Corrupt, TooCostly.
 
     Of an animation or a TIFF the one picture at *page*, counted from 1; raises BadParameter where there is none.
     """
@@ -72,7 +77,10 @@ def look(path: str, limits: Limits, page: int | None = None) -> Source:
     structure.check(path, format, limits)
     is_cut = limits.shows_truncated and format.name in _LENIENT and structure.is_cut(path, format)
     with translated():
-        source = _LENIENT[format.name](path, format, page, LENIENT) if is_cut else _LOOKS[format.name](path, format, page)
+        if format.kind in (Kind.VIDEO, Kind.AUDIO):
+            source = _film(path, format, page, limits)
+        else:
+            source = _LENIENT[format.name](path, format, page, LENIENT) if is_cut else _LOOKS[format.name](path, format, page)
     if is_cut:
         source = replace(source, is_cut=True)
     if source.width < 1 or source.height < 1:
@@ -84,7 +92,7 @@ def look(path: str, limits: Limits, page: int | None = None) -> Source:
 def readable() -> list[str]:
     """The formats that pictures are made of in this build."""
     built = {name: bool(pyvips.type_find("VipsOperation", loader)) for name, loader in _LOADERS.items()}
-    return [name for name in _LOOKS if built.get(name, True)]
+    return [format.name for format in FORMATS.values() if format.decodes and built.get(format.name, True)]
 
 
 def check(limits: Limits, pixels: int, frames: int = 1) -> None:
@@ -104,13 +112,14 @@ def _svg(path: str, format: Format, page: int | None) -> Source:
     return drawing.look(path, format)
 
 
-def _film(path: str, format: Format, page: int | None) -> Source:
-    from processors import video  # noqa: PLC0415 - FFmpeg is 30 MiB that only workers with films pay
+def _film(path: str, format: Format, page: int | None, limits: Limits) -> Source:
+    from processors import scenes, video, waveforms  # noqa: PLC0415 - FFmpeg is 30 MiB that only workers with films pay
 
     numbered(page or 1, 1)
     film = video.probe(path, format)
+    wave, peaks = partial(waveforms.drawn, path, format), partial(waveforms.text, path, format)
     if film.width is None or film.height is None:
-        raise Unsupported("there is no picture in this film")
+        return replace(_sound(path, format, limits), wave=wave, peaks=peaks)
 
     def opening(time: str | None) -> Source:
         still = video.still(path, format, time)
@@ -119,9 +128,37 @@ def _film(path: str, format: Format, page: int | None) -> Source:
     def load(shrink: int, frames: int) -> pyvips.Image:
         return opening(None).load(shrink, frames)
 
-    return Source(format, film.width, film.height, load, cost=COSTS["film"], opening=opening)
+    return Source(
+        format, film.width, film.height, load, cost=COSTS["film"], opening=opening,
+        tiles=partial(scenes.tiles, path, format, film), passage=partial(scenes.passage, path, format, film),
+        wave=wave, peaks=peaks,
+    )  # fmt: skip
 
 
+def _sound(path: str, format: Format, limits: Limits) -> Source:
+    # Its cover; of a sound without one that can be shown nothing can be loaded, but what is heard can be drawn.
+    from processors import video  # noqa: PLC0415 - as above
+
+    try:
+        return _cover(video.cover(path, format), limits)
+    except MediaError as error:
+        refusal = error
+
+    def load(shrink: int, frames: int) -> pyvips.Image:
+        raise refusal
+
+    return Source(format, 1, 1, load)
+
+
+def _cover(data: bytes, limits: Limits) -> Source:
+    format = sniff(data[:HEAD_BYTES])
+    if format.name not in _COVERS:
+        raise Unsupported("covers are shown that are JPEG or PNG")
+    structure.check_open(io.BytesIO(data), format, limits)
+    return _COVERS[format.name](data, format, 1)
+
+
+_COVERS: dict[str, Callable[[bytes, Format, int | None], Source]] = {"jpeg": vips_decoders.jpeg, "png": vips_decoders.png}
 _LENIENT: dict[str, Callable[[str, Format, int | None, str], Source]] = {
     "jpeg": vips_decoders.jpeg,
     "png": vips_decoders.png,
@@ -139,5 +176,4 @@ _LOOKS: dict[str, Callable[[str, Format, int | None], Source]] = {
     "bmp": pillow_decoders.bitmap,
     "ico": pillow_decoders.bitmap,
     "svg": _svg,
-    **dict.fromkeys((format.name for format in FORMATS.values() if format.kind is Kind.VIDEO), _film),
 }

@@ -1,4 +1,4 @@
-"""What can be said of a picture without showing it: its colours, its make, and what stands for it meanwhile. Workers only."""
+"""What can be said of a picture without showing it: its colours, and what stands for it meanwhile. Workers only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pyvips
 
 from processors import placeholders, steps
 from processors.geometry import unturned
-from processors.metadata import Metadata
 from processors.placeholders import Miniature
 
 MINIATURE_PX = 48
@@ -20,11 +19,11 @@ _SPACES = {"b-w": "grey", "grey16": "grey", "rgb16": "srgb", "rgb": "srgb", "srg
 _BITS = {"uchar": 8, "ushort": 16, "float": 32}
 
 
-def described(image: pyvips.Image, turn: int, metadata: Metadata) -> dict[str, Any]:
+def described(image: pyvips.Image, turn: int) -> dict[str, Any]:
     """What is said of *image*, which lies as it does in its file and is read once, from top to bottom, by this.
 
     ``colourSpace``, ``profile``, ``bits``, ``orientation``; ``colour`` (rrggbb, the one most of what is visible has),
-    ``thumbhash`` (base64), ``blurhash``; ``exif``, and what of it is private in ``private``.
+    ``thumbhash`` (base64), ``blurhash``.
     """
     said: dict[str, Any] = {
         "orientation": turn,
@@ -33,16 +32,11 @@ def described(image: pyvips.Image, turn: int, metadata: Metadata) -> dict[str, A
         "bits": _bits(image),
     }
     small = miniature(image, turn)
-    said |= {
+    return said | {
         "colour": placeholders.dominant(small),
         "thumbhash": b64encode(placeholders.thumbhash(small)).decode(),
         "blurhash": placeholders.blurhash(small),
     }
-    if metadata.exif is not None:
-        from processors import camera  # noqa: PLC0415 - Pillow is 9 MiB that only pictures of cameras pay
-
-        said["exif"], said["private"] = camera.told(metadata.exif)
-    return said
 
 
 def miniature(image: pyvips.Image, turn: int) -> Miniature:
@@ -67,7 +61,7 @@ def _profile(image: pyvips.Image) -> str | None:
     # The description in an ICC profile, None without one or for one that is broken.
     if not image.get_typeof("icc-profile-data"):
         return None
-    from PIL import ImageCms  # noqa: PLC0415 - as above
+    from PIL import ImageCms  # noqa: PLC0415 - Pillow is 9 MiB that only pictures with profiles pay
 
     try:
         text = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(image.get("icc-profile-data"))))

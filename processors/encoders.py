@@ -40,7 +40,7 @@ LATER_AVIF_PIXELS = 16_000_000
 """the largest AVIF that is made at all where WebP would do: some seconds of a worker that has nothing else to do"""
 SMALL_PIXELS = 500_000
 
-_FORMAT_OF = {name: FORMATS["jpeg" if name == "jpg" else name] for name in ("jpg", "png", "webp", "avif", "gif")}
+_FORMAT_OF = {name: FORMATS["jpeg" if name == "jpg" else name] for name in ("jpg", "png", "webp", "avif", "gif", "mp4")}
 _SAVERS = {
     **{"jpg": "jpegsave_buffer", "png": "pngsave_buffer", "webp": "webpsave_buffer"},
     **{"avif": "heifsave_buffer", "gif": "gifsave_buffer"},
@@ -49,6 +49,7 @@ _QUALITIES = {  # of equal SSIMULACRA2: `make bench-codecs ARGS=qualities` makes
     "jpg": ((1, 1), (100, 100)),
     "webp": ((1, 1), (40, 44), (50, 55), (60, 66), (70, 77), (80, 83), (90, 95), (100, 100)),
     "avif": ((1, 10), (40, 48), (50, 52), (60, 55), (70, 60), (80, 67), (90, 87), (100, 97)),
+    "mp4": ((1, 45), (80, 24), (100, 14)),  # x264's constant rate factor, which is lower for better
 }
 _FEWER_COLOURS: dict[str, tuple[dict[str, Any], ...]] = {
     "png": tuple({"palette": True, "bitdepth": bits} for bits in (8, 4, 2)),
@@ -116,6 +117,10 @@ class Output:
             quality = 1 if is_last_hope else min(max(low + 1, _guessed(sizes, max_bytes)), high - 1)
 
     def _saved(self, image: pyvips.Image, options: Mapping[str, Any]) -> bytes:
+        if self.name == "mp4":
+            from processors import moving  # noqa: PLC0415 - FFmpeg is 30 MiB that only workers with films pay
+
+            return moving.encoded(image, int(options["Q"]))
         keep = ":".join(name.removesuffix("-data") for name in (*BLOCKS, gain_maps.DATA) if image.get_typeof(name))
         if self.name == "gif" and image.get_typeof(PALETTE) and not options:
             options = {"reuse": True}
@@ -165,6 +170,7 @@ _MEMORY = {
     "webp-alpha": (1 << 20, 26.0),
     "avif": (8 << 20, 22.0),
     "gif": (3 << 20, 20.0),
+    "mp4": (24 << 20, 60.0),
 }
 
 

@@ -60,22 +60,24 @@ _TABLE = (
     Format("bmp", "image/bmp", "bmp", Kind.IMAGE, decodes=True, alpha=True),
     Format("ico", "image/vnd.microsoft.icon", "ico", Kind.IMAGE, decodes=True, alpha=True),
     Format("svg", "image/svg+xml", "svg", Kind.DRAWING, decodes=True, alpha=True),
-    Format("mp4", "video/mp4", "mp4", Kind.VIDEO, decodes=True),
+    Format("mp4", "video/mp4", "mp4", Kind.VIDEO, decodes=True, encodes=True, animates=True),
     Format("mov", "video/quicktime", "mov", Kind.VIDEO, decodes=True, shown=False),
     Format("webm", "video/webm", "webm", Kind.VIDEO, decodes=True),
     Format("mkv", "video/matroska", "mkv", Kind.VIDEO, decodes=True, shown=False),
     Format("ogv", "video/ogg", "ogv", Kind.VIDEO, decodes=True),
-    Format("mp3", "audio/mpeg", "mp3", Kind.AUDIO),
-    Format("ogg", "audio/ogg", "ogg", Kind.AUDIO),
-    Format("wav", "audio/wav", "wav", Kind.AUDIO),
-    Format("flac", "audio/flac", "flac", Kind.AUDIO),
-    Format("m4a", "audio/mp4", "m4a", Kind.AUDIO),
-    Format("aac", "audio/aac", "aac", Kind.AUDIO),
+    Format("mp3", "audio/mpeg", "mp3", Kind.AUDIO, decodes=True),
+    Format("ogg", "audio/ogg", "ogg", Kind.AUDIO, decodes=True),
+    Format("wav", "audio/wav", "wav", Kind.AUDIO, decodes=True),
+    Format("flac", "audio/flac", "flac", Kind.AUDIO, decodes=True),
+    Format("m4a", "audio/mp4", "m4a", Kind.AUDIO, decodes=True),
+    Format("aac", "audio/aac", "aac", Kind.AUDIO, decodes=True),
     Format("pdf", "application/pdf", "pdf", Kind.DOCUMENT, shown=False),
 )
 FORMATS: Mapping[str, Format] = MappingProxyType({format.name: format for format in _TABLE})
+PLAYLIST = Format("hls", "application/vnd.apple.mpegurl", "m3u8", Kind.VIDEO)
+"""What we make and nobody may send: it says where else to look."""
 
-_BY_MIME = {format.mime: format for format in _TABLE} | {
+_BY_MIME = {format.mime: format for format in (*_TABLE, PLAYLIST)} | {
     "image/jpg": FORMATS["jpeg"],
     "image/apng": FORMATS["png"],
     "image/x-ms-bmp": FORMATS["bmp"],

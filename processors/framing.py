@@ -1,4 +1,4 @@
-"""How two processes of one machine talk over a socket: words as JSON behind their length, and bytes behind the words."""
+"""How two processes talk: words as JSON behind their length, and bytes behind the words."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ MAX_WORDS_BYTES = 1 << 20
 MAX_DATA_BYTES = 256 << 20
 LIMIT_BYTES = 1 << 20
 
+Words = dict[str, Any]
+
 
 class Broken(Exception):
     """The other side has gone, or speaks nonsense."""
 
 
-async def heard(reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes]:
+async def heard(reader: asyncio.StreamReader) -> tuple[Words, bytes]:
     """The next words and the bytes behind them; raises Broken."""
     try:
         size = int.from_bytes(await reader.readexactly(4), "big")
@@ -30,9 +32,30 @@ async def heard(reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes]:
         raise Broken from error
 
 
-def put(writer: asyncio.StreamWriter, words: dict[str, Any], data: bytes = b"") -> None:
+def put(writer: asyncio.StreamWriter, words: Words, data: bytes = b"") -> None:
     """Send *words*, and *data* behind them; what the other side does not take yet stays in memory."""
-    text = json.dumps(words | ({"size": len(data)} if data else {})).encode()
-    writer.write(len(text).to_bytes(4, "big") + text)
+    writer.write(_head(words, data))
     if data:
         writer.write(data)
+
+
+def packed(words: Words, data: bytes = b"") -> bytes:
+    """*words* and *data* as one message."""
+    return _head(words, data) + data
+
+
+def unpacked(message: bytes) -> tuple[Words, bytes]:
+    """What a message says; raises Broken."""
+    try:
+        end = 4 + int.from_bytes(message[:4], "big")
+        words = json.loads(message[4:end])
+        if words.pop("size", 0) != len(message) - end:
+            raise Broken
+    except (ValueError, AttributeError) as error:
+        raise Broken from error
+    return words, message[end:]
+
+
+def _head(words: Words, data: bytes) -> bytes:
+    text = json.dumps(words | ({"size": len(data)} if data else {})).encode()
+    return len(text).to_bytes(4, "big") + text

@@ -80,7 +80,8 @@ _ALIASES = {
     **{"rot": "rot", "flip": "flip", "blur": "blur", "sharp": "sharp", "gray": "gray", "grey": "gray", "pad": "pad", "bg": "bg"},
     **{"wm": "wm", "q": "q", "quality": "q", "max": "max", "max_bytes": "max", "meta": "meta"},
     **{"format": "format", "f": "format", "fm": "format", "output": "format", "auto": "format"},
-    **{"anim": "anim", "page": "page", "time": "time", "at": "time"},
+    **{"anim": "anim", "page": "page", "time": "time", "at": "time", "sprite": "sprite", "dur": "dur"},
+    **{"waveform": "waveform"},
     **{"preset": "preset", "p": "preset", "v": "v", "dl": "dl", "download": "dl", "explain": "explain"},
     **{"exp": "exp", "kid": "kid", "any": "any", "s": "s"},
 }
@@ -177,7 +178,7 @@ _GRAVITIES = {
     **{"north": "top", "east": "right", "south": "bottom", "west": "left"},
     **{"northeast": "top-right", "northwest": "top-left", "southeast": "bottom-right", "southwest": "bottom-left"},
 }
-FORMATS = ("source", "auto", "jpg", "png", "webp", "avif", "gif", "json", "thumbhash", "blurhash")
+FORMATS = ("source", "auto", "jpg", "png", "webp", "avif", "gif", "mp4", "vtt", "json", "thumbhash", "blurhash")
 _FORMAT_WORDS = _same(*FORMATS) | {"jpeg": "jpg"}
 _QUALITIES = {"low": "50", "medium": "70", "high": "85", "best": "95", "auto": "auto"}
 _HINTED = "auto"
@@ -223,6 +224,13 @@ def _colour(given: str, value: str) -> str:
     if len(text) == 3:
         text = "".join(digit * 2 for digit in text)
     return text[:6] if text[6:] == "ff" else text
+
+
+def _wave(given: str, value: str) -> str:
+    text = COLOURS.get(value.lower(), value.lower())
+    if (text != "1" and not _HEX.fullmatch(text)) or len(text) == 8:
+        refuse(given, "1, rrggbb, rgb, or a colour name of CSS")
+    return text if text == "1" else _colour(given, text)
 
 
 def _shaped(allowed: str, shape: re.Pattern[str]) -> Reader:
@@ -277,6 +285,9 @@ _READERS: dict[str, Reader] = {
     "anim": _SWITCH,
     "page": quantities.ordinal,
     "time": quantities.moment,
+    "sprite": quantities.tiles,
+    "dur": quantities.length,
+    "waveform": _wave,
     "preset": _shaped("the name of a preset, or name@revision", _REVISED),
     "v": _as_it_is,
     "dl": _download,

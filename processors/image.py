@@ -14,7 +14,8 @@ import pyvips
 from processors import costs, decoders, encoders, steps
 from processors.decoders import translated
 from processors.encoders import Output
-from processors.geometry import Area, Plan, as_seen, planned, unturned
+from processors.errors import BadParameter, Busy, Unsupported
+from processors.geometry import Area, Plan, Size, as_seen, planned, unturned
 from processors.source import Source
 from processors.steps import CLEAR, WHITE, Colour, Step
 from processors.transform import SAVING, Fit, Transform
@@ -26,6 +27,10 @@ TRUNCATED = "truncated"
 FILTER_BYTES = 16
 TRIMMED_PX = 600
 """the shorter side, about, at which the border of a picture is looked for"""
+WAVE_PX = 800, 160
+"""of a picture of sound, where no size is said"""
+WAVE_COLOUR = "4a6fa5"
+NO_SOUND = "waveforms are made of films and sound"
 GAIN_MAP_PX = 600
 """the longer side up to which a rendition goes without its gain map: of a small file it would be a large part"""
 GAIN_MAP_BYTES = 3
@@ -122,7 +127,9 @@ def rendering(path: str, transform_text: str, limits: Limits) -> Rendering:
 
 def rendition(source: Source, transform: Transform, limits: Limits) -> Rendering:
     """What *transform* makes of *source*; raises as `rendering` does."""
-    source = _grown(source, transform, limits)
+    if transform.waveform is not None and transform.format == "json":
+        return _peaks(source, transform)
+    source = _moving(_grown(source, transform, limits), transform)
     job = _decided(source, transform, limits)
     estimate = job.estimate_bytes
     if transform.trim is not None:
@@ -148,6 +155,33 @@ def _grown(source: Source, transform: Transform, limits: Limits) -> Source:
     grown = source.grow(*unturned(plan.scaled, plan.turn))
     decoders.check(limits, grown.width * grown.height)
     return grown
+
+
+def _peaks(source: Source, transform: Transform) -> Rendering:
+    peaks = source.peaks
+    if peaks is None:
+        raise Unsupported(NO_SOUND)
+
+    def run() -> Rendered:
+        with translated():
+            return Rendered(peaks(transform.width or WAVE_PX[0]), "application/json", 0, 0)
+
+    return Rendering(costs.BASE_BYTES, run)
+
+
+def _moving(source: Source, transform: Transform) -> Source:
+    if transform.waveform is not None:
+        if source.wave is None:
+            raise Unsupported(NO_SOUND)
+        colour = WAVE_COLOUR if transform.waveform == "1" else transform.waveform
+        return source.wave(transform.width or WAVE_PX[0], transform.height or WAVE_PX[1], colour)
+    if not transform.is_of_films:
+        return source
+    if source.tiles is None or source.passage is None:
+        raise Unsupported("storyboards and previews are made of films")
+    if transform.sprite is not None:
+        return source.tiles(transform.sprite[0] * transform.sprite[1])
+    return source.passage(transform.seconds or 0.0)
 
 
 def _without_border(source: Source, tolerance: int) -> Area | None:
@@ -179,13 +213,19 @@ def _decided(source: Source, transform: Transform, limits: Limits, trimmed: Area
     output = encoders.output(
         transform.format or "plain",
         transform.quality,
-        animated=source.frames > 1 and transform.animated is not False,
+        animated=source.frames > 1 and transform.animated is not False and transform.sprite is None,
         alpha=_stays_clear(source, transform),
-        pixels=plan.frame[0] * plan.frame[1],
+        pixels=plan.frame[0] * plan.frame[1] * (1 if transform.sprite is None else frames),
     )
-    if not output.format.animates or transform.animated is False:
+    if transform.sprite is None and (not output.format.animates or transform.animated is False):
         frames, is_cut = 1, False
+    elif transform.sprite is not None and max(_whole(plan.frame, transform)) > limits.max_side_px:
+        raise BadParameter(
+            "the storyboard is larger than is made here", param="sprite", allowed=f"sides up to {limits.max_side_px}"
+        )
     mark = next((mark for mark in limits.watermarks if mark.name == transform.watermark), None)
+    if transform.watermark is not None and mark is None:  # a processor that was not given those of its proxies
+        raise Busy("the watermark is not known where pictures are made")
     degraded: tuple[str, ...] = ((ANIMATION_DROPPED,) if is_cut else ()) + ((TRUNCATED,) if source.is_cut else ())
     if encoders.comes_later(transform.format or "", output.pixels):
         degraded = (*degraded, FORMAT_PENDING)
@@ -233,7 +273,13 @@ def _encoded(image: pyvips.Image, job: Job) -> Rendered:
     else:
         data, fits = output.encode_within(image, transform.max_bytes)
         degraded += () if fits else (SIZE_NEAREST,)
-    return Rendered(data, output.format.mime, *job.plan.frame, degraded)
+    return Rendered(data, output.format.mime, *_whole(job.plan.frame, transform), degraded)
+
+
+def _whole(frame: Size, transform: Transform) -> Size:
+    # A storyboard is all of its tiles.
+    columns, rows = transform.sprite or (1, 1)
+    return frame[0] * columns, frame[1] * rows
 
 
 def _stays_clear(source: Source, transform: Transform) -> bool:
@@ -295,6 +341,8 @@ def _all(job: Job) -> pyvips.Image:
         delays.append(delay_ms)
     if any(page.hasalpha() for page in pages):
         pages = [page if page.hasalpha() else page.addalpha() for page in pages]
+    if job.transform.sprite is not None:
+        return pyvips.Image.arrayjoin(pages, across=job.transform.sprite[0])
     joined = pyvips.Image.arrayjoin(pages, across=1).copy()
     joined.set_type(pyvips.GValue.gint_type, "page-height", job.plan.frame[1])
     joined.set_type(pyvips.GValue.array_int_type, "delay", delays)

@@ -19,6 +19,8 @@ HIDDEN = "hidden"
 """what HIDDEN says when the program must have no network: it then does not start where that cannot be"""
 NO_NAMESPACE = 71
 GRACE_S = 5
+NICE = 15
+"""Long work lets pictures go first, which somebody waits for."""
 
 
 def main(parent: str, cpu_s: str, memory_bytes: str, file_bytes: str, open_files: str, hidden: str, *program: str) -> None:
@@ -37,6 +39,7 @@ def main(parent: str, cpu_s: str, memory_bytes: str, file_bytes: str, open_files
         resource.setrlimit(what, (least, end))
     for number in (signal.SIGXFSZ, signal.SIGPIPE):  # which Python ignores, and what it becomes would go on ignoring
         signal.signal(number, signal.SIG_DFL)
+    os.nice(NICE)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -6,13 +6,11 @@ import re
 import struct
 from dataclasses import dataclass
 
-from processors import exif
+from processors import exif, iptc
 
 MAX_BLOCK_BYTES = 60_000
 """of one block; a JPEG has no room for 64 KiB"""
 NONE, KEEP = "none", "keep"
-_PHOTOSHOP = b"Photoshop 3.0\0"
-_IPTC_RESOURCE = 0x0404
 _ORIENTATION = re.compile(rb"""(tiff:Orientation(?:=["']|>)\s*)[2-8]""")
 _THUMBNAILS = re.compile(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", re.DOTALL)
 _APPENDED = (b"ns.adobe.com/hdr-gain-map/", b"ns.google.com/photos/1.0/container/", b"ns.google.com/photos/1.0/camera/")
@@ -47,18 +45,11 @@ def _upright(xmp: bytes) -> bytes | None:
 
 
 def _texts(resources: bytes) -> bytes | None:
-    # Of Photoshop's resources the one with texts (IPTC IIM 4.2); others hold thumbnails, paths and serial numbers.
-    at = len(_PHOTOSHOP)
-    while resources.startswith(_PHOTOSHOP) and resources[at : at + 4] == b"8BIM" and at + 7 <= len(resources):
-        number = int.from_bytes(resources[at + 4 : at + 6])
-        name_bytes = 1 + resources[at + 6]
-        data = at + 6 + name_bytes + name_bytes % 2 + 4
-        size = int.from_bytes(resources[data - 4 : data])
-        if number == _IPTC_RESOURCE:
-            text = resources[data : data + size]
-            return _PHOTOSHOP + b"8BIM" + struct.pack(">HHI", number, 0, len(text)) + text + b"\0" * (len(text) % 2)
-        at = data + size + size % 2
-    return None
+    # Of Photoshop's resources the one with texts; others hold thumbnails, paths and serial numbers.
+    text = iptc.datasets(resources)
+    if text is None:
+        return None
+    return iptc.PHOTOSHOP + b"8BIM" + struct.pack(">HHI", iptc.RESOURCE, 0, len(text)) + text + b"\0" * (len(text) % 2)
 
 
 NOTHING = Metadata()

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from processors.batch import Batch
 from processors.budget import Budget
@@ -30,9 +30,27 @@ BACKOFF_S = (0.0, 0.5, 2.0, 10.0)
 FILL_S = 60.0
 """for all parts of a file together that one answer needs"""
 File = Path | Sparse
-REFUSALS: dict[str, type[MediaError]] = {kind.__name__: kind for kind in (BadParameter, Unsupported, Corrupt, TooCostly)}
+REFUSALS: dict[str, type[MediaError]] = {kind.__name__: kind for kind in (BadParameter, Busy, Unsupported, Corrupt, TooCostly)}
 
 log = logging.getLogger(__name__)
+
+
+class Workers(Protocol):
+    """What a pool offers, be it here (`Pool`), in another process (`PoolClient`) or on other machines (`FarPool`)."""
+
+    @property
+    def places(self) -> int: ...
+
+    @property
+    def is_idle(self) -> bool: ...
+
+    async def capabilities(self) -> dict[str, Any]: ...
+
+    async def inspect(self, path: File, whole: bool = False, *, wait_s: float | None = None) -> Inspected: ...
+
+    async def clean(self, path: Path, *, wait_s: float | None = None) -> Cleaned: ...
+
+    async def render(self, path: File, batch: Batch) -> None: ...
 
 
 class _NotBegun(Exception):
@@ -44,7 +62,7 @@ class Pool:
 
     At most *queue_length* callers wait for a worker or for memory, each for *queue_wait_s* (seconds); the others are told
     Busy. Closing ends every worker at once. Where the system lets us, workers read no files but those in the folders
-    *readable*; None leaves them all.
+    *readable*; None leaves them all. *lazily*: they are started when there is work for the first time.
     """
 
     def __init__(
@@ -55,10 +73,12 @@ class Pool:
         queue_wait_s: float = 2.0,
         *,
         readable: tuple[Path, ...] | None = None,
+        lazily: bool = False,
     ) -> None:
         self._limits = limits
         self._readable = None if readable is None else [str(folder.resolve()) for folder in readable]
         self._count = workers
+        self._is_lazy = lazily
         self._queue_length = queue_length
         self._queue_wait_s = queue_wait_s
         self._workers: set[Child] = set()
@@ -66,12 +86,14 @@ class Pool:
         self._in_line: deque[asyncio.Future[Child]] = deque()
         self._budget = Budget(limits.budget_bytes, self._check_queue)
         self._running = 0
+        self._waits: dict[object, float] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._hello: dict[str, Any] | None = None
         self._is_up = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._keepers = [asyncio.create_task(self._keep()) for _ in range(self._count)]
+        if not self._is_lazy:
+            self._begin()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -96,6 +118,12 @@ class Pool:
     def waiting(self) -> int:
         """How many jobs wait for a worker or for memory."""
         return len(self._in_line) + self._budget.waiting
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the job has waited for a worker or for memory that has waited longest."""
+        since = next(iter(self._waits.values()), None)
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     @property
     def places(self) -> int:
@@ -123,6 +151,10 @@ class Pool:
         except TimeoutError:
             raise Busy("no worker process starts") from None
         return dict(self._hello or {})
+
+    def _begin(self) -> None:
+        if not self._keepers:
+            self._keepers = [asyncio.create_task(self._keep()) for _ in range(self._count)]
 
     async def inspect(self, path: Path | Sparse, whole: bool = False, *, wait_s: float | None = None) -> Inspected:
         """What the file is; *whole* decodes all of it once. Raises Unsupported, Corrupt, TooCostly, Busy, FileNotFoundError.
@@ -156,6 +188,7 @@ class Pool:
                 second = True
 
     def _patience(self, wait_s: float | None) -> float:
+        self._begin()
         patience = max(wait_s or self._queue_wait_s, 0.0 if self._is_up.is_set() else START_S)
         return asyncio.get_running_loop().time() + patience
 
@@ -272,7 +305,8 @@ class Pool:
 
     @asynccontextmanager
     async def _room(self, size: int, until: float) -> AsyncIterator[None]:
-        memory = await self._budget.reserve(size, until)
+        with self._timed():
+            memory = await self._budget.reserve(size, until)
         try:
             yield
         finally:
@@ -287,8 +321,9 @@ class Pool:
         waiting: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         self._in_line.append(waiting)
         try:
-            async with asyncio.timeout_at(until):
-                return await waiting
+            with self._timed():
+                async with asyncio.timeout_at(until):
+                    return await waiting
         except TimeoutError:
             raise Busy("no worker became free in time") from None
         except asyncio.CancelledError:
@@ -298,6 +333,15 @@ class Pool:
         finally:
             if waiting in self._in_line:
                 self._in_line.remove(waiting)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        wait = object()
+        self._waits[wait] = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            del self._waits[wait]
 
     def _offer(self, worker: Child) -> None:
         while self._in_line:

@@ -8,31 +8,40 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from processors import framing
 from processors.batch import Batch
-from processors.errors import BadParameter, Busy, Corrupt, Crashed, MediaError, TooCostly, Unsupported
-from processors.framing import Broken
+from processors.conversation import FarBatch, Fill, answer, render, revived, serve
+from processors.errors import Busy
+from processors.framing import Broken, Words
 from processors.pool import File, Pool, named
 from processors.sparse import Sparse
-from processors.values import Cleaned, Inspected, Rendered
+from processors.values import Cleaned, Inspected
 
-FAILURES: dict[str, type[MediaError]] = {
-    kind.__name__: kind for kind in (BadParameter, Busy, Corrupt, Crashed, TooCostly, Unsupported, MediaError)
-}
 LOOK_S = 0.1
 """How often the pool is looked at for those who ask how it is."""
 PAUSE_S = 0.2
 START_S = 15.0
 CONNECT_S = 1.0
 LONGEST_JOB_S = 300.0
-MOST_CHARS = 10_000
-"""of what is told of a fault of ours"""
 AWAY = "the picture workers are being started again"
+
+
+class _SocketLine:
+    """A conversation over a socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    def say(self, words: Words, data: bytes = b"") -> None:
+        framing.put(self.writer, words, data)
+
+    async def hear(self) -> tuple[Words, bytes]:
+        return await framing.heard(self._reader)
 
 
 class PoolListener:
@@ -62,43 +71,24 @@ class PoolListener:
         assert task is not None
         self._jobs.add(task)
         try:
-            words, _ = await framing.heard(reader)
-            await self._served(words, reader, writer)
+            line = _SocketLine(reader, writer)
+            words, _ = await line.hear()
+            await self._served(words, line)
         except (Broken, OSError, asyncio.CancelledError):
             pass  # who asked has gone, or we go; nobody waits for this task
         finally:
             self._jobs.discard(task)
             writer.close()
 
-    async def _served(self, words: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _served(self, words: Words, line: _SocketLine) -> None:
         if words["do"] == "state":
-            await self._tell_state(writer)
+            await self._tell_state(line.writer)
             return
-        batch = _FarBatch(writer, in_background=bool(words.get("nice")))
-        job = asyncio.ensure_future(self._done(words, batch, writer))
-        listening = asyncio.ensure_future(batch.listen(reader))
-        try:
-            await asyncio.wait([job, listening], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (job, listening):
-                task.cancel()
-            await asyncio.gather(job, listening, return_exceptions=True)
-
-    async def _done(self, words: dict[str, Any], batch: _FarBatch, writer: asyncio.StreamWriter) -> None:
-        path, data = batch.file_of(words), b""
-        try:
-            if words["do"] == "render":
-                await self._pool.render(path, batch)  # type: ignore[arg-type]
-                answer: dict[str, Any] = {"end": True}
-            elif words["do"] == "clean":
-                data = (await self._pool.clean(Path(words["path"]), wait_s=words["wait_s"])).data or b""
-                answer = {"cleaned": bool(data)}
-            else:
-                answer = {"inspected": asdict(await self._pool.inspect(path, words["whole"], wait_s=words["wait_s"]))}
-        except Exception as error:  # the root of a task: who has asked hears of it, and writes it down
-            answer = _failure(error)
-        framing.put(writer, answer, data)
-        await writer.drain()
+        batch = FarBatch(line, in_background=bool(words.get("nice")))
+        path = Path(words["path"])
+        file = Sparse(path, words["bytes"], words["there"], batch.fill) if "bytes" in words else path
+        await serve(self._pool, words, file, batch, line, batch.listen())
+        await line.writer.drain()
 
     async def _tell_state(self, writer: asyncio.StreamWriter) -> None:
         told: dict[str, Any] = {}
@@ -114,75 +104,6 @@ class PoolListener:
             await asyncio.sleep(LOOK_S)
 
 
-class _FarBatch:
-    """A `Batch` whose people are in another process, as the pool sees it."""
-
-    def __init__(self, writer: asyncio.StreamWriter, *, in_background: bool) -> None:
-        self.in_background = in_background
-        self._writer = writer
-        self._texts: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        self._open: dict[str, bool] = {}
-        self._is_over = False
-        self._is_here = asyncio.Event()
-
-    def file_of(self, words: dict[str, Any]) -> File:
-        """The file of a request, which the other side fills where it has holes."""
-        path = Path(words["path"])
-        return Sparse(path, words["bytes"], words["there"], self._fill) if "bytes" in words else path
-
-    async def _fill(self, start: int, stop: int) -> None:
-        self._is_here.clear()
-        framing.put(self._writer, {"need": [start, stop]})
-        await self._is_here.wait()
-
-    async def listen(self, reader: asyncio.StreamReader) -> None:
-        """Take in what the other side says, until it goes."""
-        with suppress(Broken):
-            while True:
-                words, _ = await framing.heard(reader)
-                if "texts" in words and not self._texts.done():
-                    self._texts.set_result(words["texts"])
-                elif "here" in words:
-                    self._is_here.set()
-                elif "left" in words:
-                    self._answered(words["left"])
-
-    @property
-    def is_over(self) -> bool:
-        return self._is_over
-
-    async def gathered(self) -> None:
-        framing.put(self._writer, {"gather": True})
-        self._open = dict.fromkeys(await self._texts, True)
-        self._is_over = not self._open
-
-    def take(self) -> list[str]:
-        return [text for text, is_open in self._open.items() if is_open]
-
-    def wants(self, text: str) -> bool:
-        return self._open[text]
-
-    def spent(self, phase: str, seconds: float) -> None:
-        framing.put(self._writer, {"spent": [phase, seconds]})
-
-    def give(self, text: str, rendered: Rendered) -> None:
-        head = [rendered.content_type, rendered.width, rendered.height, rendered.degraded, dict(rendered.seconds)]
-        framing.put(self._writer, {"give": text, "rendered": head}, rendered.data)
-        self._answered(text)
-
-    def refuse(self, text: str, error: Exception) -> None:
-        framing.put(self._writer, {"refuse": text, **_failure(error)})
-        self._answered(text)
-
-    def fail(self, error: Exception) -> None:
-        for text in self.take():
-            self.refuse(text, error)
-
-    def _answered(self, text: str) -> None:
-        self._open[text] = False
-        self._is_over = not any(self._open.values())
-
-
 class PoolClient:
     """The pool behind the socket *path*, with what a `Pool` offers; *places* are those it has. Busy while nobody is there."""
 
@@ -191,7 +112,7 @@ class PoolClient:
         self._state: dict[str, Any] = {}
         self._is_up = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
-        self.places = places
+        self._places = places
         self.running = 0
         """jobs that this process has there, in work and waiting"""
 
@@ -203,6 +124,11 @@ class PoolClient:
         assert self._watching is not None
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
+
+    @property
+    def places(self) -> int:
+        """As `Pool.places`."""
+        return self._places
 
     @property
     def is_idle(self) -> bool:
@@ -230,36 +156,20 @@ class PoolClient:
 
     async def render(self, path: File, batch: Batch) -> None:
         """As `Pool.render`."""
-        async with self._connected() as (reader, writer):
-            framing.put(writer, {"do": "render", **named(path), "nice": batch.in_background})
-            while True:
-                words, data = await _answer(reader, writer, path)
-                if "gather" in words:
-                    await batch.gathered()
-                    framing.put(writer, {"texts": batch.take()})
-                    batch.left = lambda text: framing.put(writer, {"left": text})
-                elif "spent" in words:
-                    batch.spent(*words["spent"])
-                elif "give" in words:
-                    content_type, width, height, degraded, seconds = words["rendered"]
-                    batch.give(words["give"], Rendered(data, content_type, width, height, tuple(degraded), seconds))
-                elif "refuse" in words:
-                    batch.refuse(words["refuse"], _revived(words))
-                elif "end" in words:
-                    return
-                else:
-                    raise _revived(words)
+        async with self._connected() as line:
+            line.say({"do": "render", **named(path), "nice": batch.in_background})
+            await render(line, batch, _filling(path))
 
-    async def _asked(self, request: dict[str, Any], file: File) -> tuple[dict[str, Any], bytes]:
-        async with self._connected() as (reader, writer):
-            framing.put(writer, request)
-            words, data = await _answer(reader, writer, file)
+    async def _asked(self, request: Words, file: File) -> tuple[Words, bytes]:
+        async with self._connected() as line:
+            line.say(request)
+            words, data = await answer(line, _filling(file))
             if "failed" in words:
-                raise _revived(words)
+                raise revived(words)
             return words, data
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    async def _connected(self) -> AsyncIterator[_SocketLine]:
         self.running += 1
         try:
             try:
@@ -270,7 +180,7 @@ class PoolClient:
             try:
                 # The pool has deadlines for each step of a job; what fails here is a pool that does not answer at all.
                 async with asyncio.timeout(LONGEST_JOB_S):
-                    yield reader, writer
+                    yield _SocketLine(reader, writer)
             except (Broken, TimeoutError) as error:
                 raise Busy(AWAY, retry_after_s=1) from error
             finally:
@@ -296,27 +206,11 @@ class PoolClient:
             await asyncio.sleep(PAUSE_S)
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, file: File) -> tuple[dict[str, Any], bytes]:
-    while True:
-        words, data = await framing.heard(reader)
-        if "need" not in words or isinstance(file, Path):
-            return words, data
-        await file.fill(*words["need"])
-        framing.put(writer, {"here": True})
+def _filling(file: File) -> Fill:
+    if not isinstance(file, Path):
+        return file.fill
 
+    async def whole(start: int, stop: int) -> None:
+        raise Broken
 
-def _failure(error: Exception) -> dict[str, Any]:
-    if isinstance(error, FileNotFoundError):
-        return {"failed": "gone"}
-    if not isinstance(error, MediaError):
-        return {"failed": "crashed", "detail": f"{type(error).__name__}: {error}"[:MOST_CHARS]}
-    kind = type(error).__name__ if type(error).__name__ in FAILURES else "MediaError"
-    return {"failed": kind, "detail": error.detail, "members": error.members}
-
-
-def _revived(words: dict[str, Any]) -> Exception:
-    if words["failed"] == "gone":
-        return FileNotFoundError()
-    if words["failed"] == "crashed":
-        return RuntimeError(words["detail"])
-    return FAILURES[words["failed"]](words["detail"], **words["members"])
+    return whole

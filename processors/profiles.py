@@ -13,15 +13,19 @@ from typing import Any
 from processors.formats import Kind
 
 MAX_PROFILES = 100
-RECIPE = 1
+RECIPE = 2
 """Raised when the same profile makes something else than before."""
 CONTAINERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "mp4": (("h264", "av1"), ("aac",)),
     "webm": (("vp9", "av1"), ("opus",)),
     "m4a": ((), ("aac",)),
     "ogg": ((), ("opus",)),
+    "hls": (("h264",), ("aac",)),
 }
 """What each may hold, the default first: codecs of pictures (none: it is for sound alone), and of sound."""
+HEIGHTS = (1080, 720, 480, 360)
+"""of HLS, where a profile does not say others"""
+MAX_HEIGHTS = 6
 QUALITIES = {"h264": 23, "vp9": 33, "av1": 35}
 MOST_QUALITY = {"h264": 51, "vp9": 63, "av1": 63}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -35,6 +39,7 @@ class BadProfiles(ValueError):
 class Profile:
     """What *name* makes. *height* is the most of the shorter side of the picture, which is never made larger.
 
+    HLS has several instead, *heights*, the largest first.
     *quality* is the codec's constant rate factor: lower is better and larger. *automatic*: ordered for each upload that it suits.
     """
 
@@ -46,12 +51,13 @@ class Profile:
     quality: int = 23
     audio_kbps: int = 128
     loudness: bool = False
+    heights: tuple[int, ...] = ()
     automatic: bool = field(default=False, compare=False)
 
     @property
     def revision(self) -> str:
         """Names what the profile makes: it changes with all that is seen of the result."""
-        seen = {name: value for name, value in asdict(self).items() if name != "automatic"}
+        seen = {name: value for name, value in asdict(self).items() if name != "automatic" and value != ()}
         return hashlib.sha256(json.dumps([RECIPE, seen], sort_keys=True).encode()).hexdigest()[:16]
 
     def suits(self, kind: Kind) -> bool:
@@ -81,6 +87,9 @@ audio_kbps = 96
 [webm]
 container = "webm"
 height = 720
+
+[hls]
+container = "hls"
 
 [aac]
 container = "m4a"
@@ -117,7 +126,8 @@ def _profile(name: str, given: Mapping[str, Any]) -> Profile:
     videos, audios = CONTAINERS[given["container"]]
     video = given.get("video", videos[0] if videos else None)
     quality = QUALITIES.get(video or "", 0)
-    return Profile(**{"name": name, "video": video, "audio": audios[0], "quality": quality, **given})
+    heights = tuple(given.get("heights", HEIGHTS)) if given["container"] == "hls" else ()
+    return Profile(**{"name": name, "video": video, "audio": audios[0], "quality": quality, **given, "heights": heights})
 
 
 def _faults(name: str, given: Mapping[str, Any]) -> list[str]:
@@ -132,6 +142,9 @@ def _faults(name: str, given: Mapping[str, Any]) -> list[str]:
     if not videos:
         alone = sorted({"video", "height", "quality"} & given.keys())
         return [f"{given['container']} is for sound alone and has no {member}" for member in alone]
+    is_hls = given["container"] == "hls"
+    if (other := "height" if is_hls else "heights") in given:
+        return ["hls has heights, such as [1080, 720, 480, 360], and no height" if is_hls else f"only hls has {other}"]
     video = given.get("video", videos[0])
     if video not in videos:
         return [f"video in {given['container']} is {' or '.join(videos)}"]
@@ -147,6 +160,9 @@ def _holds(member: str, value: Any) -> bool:
         return isinstance(value, str) and value in CONTAINERS
     if member == "video":
         return isinstance(value, str)
+    if member == "heights":
+        is_list = isinstance(value, list) and 1 <= len(value) <= MAX_HEIGHTS and all(_holds("height", each) for each in value)
+        return is_list and value == sorted(set(value), reverse=True)
     least, most = _RANGES[member]
     return type(value) is int and least <= value <= most
 
@@ -154,6 +170,7 @@ def _holds(member: str, value: Any) -> bool:
 _RANGES = {"height": (16, 4320), "quality": (1, 63), "audio_kbps": (8, 512)}
 _MEMBERS = {
     "container": "one of " + ", ".join(CONTAINERS),
+    "heights": f"a list of up to {MAX_HEIGHTS} numbers from 4320 to 16, the largest first",
     "video": "a codec, such as h264",
     "height": "the most pixels of the shorter side, from 16 to 4320",
     "quality": "a number from 1 (best) to 63",

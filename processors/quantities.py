@@ -17,11 +17,15 @@ MAX_SOURCE_PX = 1_000_000
 MAX_BORDER_PX = 2000
 MAX_PAGE = 100_000
 MAX_SECONDS = 999_999
+MAX_TILES = 10
+"""of a storyboard, each way"""
+MAX_PREVIEW_SECONDS = 10
 TOLERANCE = 10
 """what ``trim=auto`` means: steps of 255 by which a border may differ from its corner"""
 
 _DECIMAL = re.compile(r"0{0,8}(\d{0,6})(?:\.(\d{1,4})0{0,8})?", re.ASCII)
 _WHOLE = re.compile(r"0{0,8}(\d{1,9})", re.ASCII)
+_TILES = re.compile(r"([1-9]\d?)x([1-9]\d?)", re.ASCII)
 _CLOCK = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,6}(?:\.\d{1,3})?)s?)?", re.ASCII)
 
 
@@ -138,6 +142,22 @@ def border(given: str, value: str) -> str:
         refuse(given, f"one number, or top,right,bottom,left, each from 0 to {MAX_BORDER_PX}")
     sides = [str(_whole(given, part, 0, MAX_BORDER_PX)) for part in parts]
     return sides[0] if len(set(sides)) == 1 else ",".join(sides)
+
+
+def tiles(given: str, value: str) -> str:
+    """Columns and rows of a storyboard, as CxR."""
+    match = _TILES.fullmatch(value)
+    if match is None or not all(1 <= int(part) <= MAX_TILES for part in match.groups()) or match.groups() == ("1", "1"):
+        refuse(given, f"columns x rows, such as 5x4, each from 1 to {MAX_TILES}, and two pictures or more")
+    return value
+
+
+def length(given: str, value: str) -> str:
+    """How many seconds a preview takes."""
+    text = _decimal(value, 1)
+    if text is None or not 1 <= float(text) <= MAX_PREVIEW_SECONDS:
+        refuse(given, f"1 to {MAX_PREVIEW_SECONDS} seconds, with at most one decimal")
+    return text
 
 
 def moment(given: str, value: str) -> str:

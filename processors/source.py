@@ -54,6 +54,14 @@ class Source:
     each: Callable[[int], Iterator[Shown]] | None = None
     gain_map: Callable[[], GainMap | None] | None = None
     opening: Callable[[str | None], Source] | None = None
+    tiles: Callable[[int], Source] | None = None
+    """of a film: so many pictures all over it, as the frames of an animation"""
+    passage: Callable[[float], Source] | None = None
+    """of a film: so many seconds of it, from the moment on at which it is opened, as an animation"""
+    wave: Callable[[int, int, str], Source] | None = None
+    """of what has sound: a picture of it, of a width, a height and a colour (rrggbb)"""
+    peaks: Callable[[int], bytes] | None = None
+    """of what has sound: that picture as JSON, of so many columns at most"""
     grow: Callable[[int, int], Source] | None = None
     """of what has no pixels of its own: the same, large enough for a box"""
 

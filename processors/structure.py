@@ -6,12 +6,13 @@ pixel, 12 MB: more than 20 s); libpng unpacks each text, libjpeg decodes each sc
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import struct
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from processors.errors import TooCostly
@@ -32,9 +33,15 @@ GIF_NOISE_BYTES = 8192
 
 def check(path: str, format: Format, limits: Limits) -> None:
     """Raise TooCostly if the file holds more frames, pages, scans or packed text than is looked at; damage is for others."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        check_open(file, format, limits)
+
+
+def check_open(file: BinaryIO, format: Format, limits: Limits) -> None:
+    """The same for a *file* that is open, or in memory as BytesIO."""
     look = _LOOKS.get(format.name)
     if look is not None:
-        with open(path, "rb") as file, suppress(struct.error, IndexError):  # noqa: PTH123
+        with suppress(struct.error, IndexError):
             look(file, limits)
 
 
@@ -155,12 +162,21 @@ def _jpeg(file: BinaryIO, limits: Limits) -> None:
 
 def _count(file: BinaryIO, needle: bytes, most: int) -> int:
     # How often *needle* is in the file; the count ends when it is more than *most*.
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+    with _whole(file) as whole:
         found, at = 0, whole.find(needle)
         while at >= 0 and found <= most:
             found += 1
             at = whole.find(needle, at + len(needle))
         return found
+
+
+@contextmanager
+def _whole(file: BinaryIO) -> Iterator[mmap.mmap | bytes]:
+    if isinstance(file, io.BytesIO):
+        yield file.getvalue()
+        return
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        yield whole
 
 
 _LOOKS: Mapping[str, Callable[[BinaryIO, Limits], None]] = {

@@ -7,11 +7,11 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from processors import formats
+from processors import adaptive, formats
 from processors.cell import RESULTS, SOURCE, Bounds, Cell, Ended, Late
 from processors.containers import CODECS, DEMUXERS, MAX_STREAMS
 from processors.errors import Busy, Corrupt, Crashed, MediaError, TooCostly, Unsupported
@@ -32,9 +32,17 @@ ENCODERS = {
     "opus": ("libopus",),
 }
 MUXERS = {"mp4": "mp4", "webm": "webm", "m4a": "ipod", "ogg": "ogg"}
+HIGH = frozenset(("smpte2084", "arib-std-b67"))
+"""the transfers of high dynamic range: PQ and HLG"""
 FASTSTART = frozenset(("mp4", "m4a"))
 TOLD_TO_END = 255
 """FFmpeg's status when a signal has ended it that it takes: of ours only the one at its bound of the processor's time"""
+TONING = frozenset(("zscale", "tonemap"))
+TONED = (
+    "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=reinhard:peak=4.93:desat=0,"
+    "zscale=t=bt709:m=bt709:r=tv,format=yuv420p"
+)
+"""From PQ or HLG to BT.709, as `tone` does with stills: white is at 203 cd/m², what is lighter is pressed together up to 1000"""
 LOUDNESS = "loudnorm=I=-16:TP=-1.5:LRA=11"
 """EBU R 128, at the level that is common on the web"""
 
@@ -47,6 +55,11 @@ class Seen:
     width: int | None
     height: int | None
     has_sound: bool
+    rate: float | None = None
+    codec: str | None = None
+    """of the picture, as RFC 6381 has it; of H.264 alone"""
+    is_high: bool = False
+    """whether it is in high dynamic range"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,7 @@ class Transcoder:
         self._bounds = bounds
         self._threads = threads
         self._cell = cell
+        self._known_filters: frozenset[str] | None = None
 
     async def cell(self) -> Cell:
         """What programs run in; tried out when it is first asked for."""
@@ -90,12 +104,13 @@ class Transcoder:
             raise Unsupported("there is no sound in this film")
         if (seen.width or 0) * (seen.height or 0) > MOST_PIXELS:
             raise TooCostly(f"a film may have {MOST_PIXELS} pixels in a frame", allowed=MOST_PIXELS)
+        if seen.is_high and profile.video is not None and not await self._filters() >= TONING:
+            raise Unsupported("this ffmpeg has no zscale and tonemap, which films in high dynamic range take")
+        if profile.heights:
+            return await self._adaptive(folder, profile, format, seen, progress)
         made = formats.FORMATS[profile.container]
         name = f"{profile.name}.{made.extension}"
-        ended = await self._run(
-            folder, [_program("ffmpeg"), *words(profile, format, seen, name, self._threads)], _percents(seen.duration_s, progress)
-        )
-        _check(ended, self._bounds)
+        await self._converted(folder, words(profile, format, seen, name, self._threads), seen, progress)
         path = folder / RESULTS / name
         if not path.is_file() or path.stat().st_size == 0:
             raise Corrupt("nothing could be made of this file")
@@ -104,10 +119,41 @@ class Transcoder:
             raise Corrupt("the file is damaged or cut short")
         return [Made(path, made, result)]
 
+    async def _adaptive(
+        self, folder: Path, profile: Profile, format: Format, seen: Seen, progress: Callable[[float], None]
+    ) -> list[Made]:
+        heights = adaptive.heights(profile, min(seen.width or 0, seen.height or 0))
+        await self._converted(folder, adaptive_words(profile, heights, format, seen, self._threads), seen, progress)
+        results, film, playlist = folder / RESULTS, formats.FORMATS["mp4"], formats.PLAYLIST
+        made: list[Made] = []
+        tracks: list[adaptive.Track] = []
+        for name in (*map(adaptive.name_of, heights), *([adaptive.SOUND] if seen.has_sound else [])):
+            part = await self.look(folder, f"{name}.mp4", film)
+            text = (results / f"{name}.m3u8").read_text()
+            track = adaptive.Track(name, text, part.codec or adaptive.AAC, part.width, part.height, part.rate)
+            if track.duration_s < WHOLE * (seen.duration_s or 0):
+                raise Corrupt("the file is damaged or cut short")
+            part = replace(part, duration_s=track.duration_s)
+            tracks.append(track)
+            made += [Made(results / f"{name}.m3u8", playlist, part), Made(results / f"{name}.mp4", film, part)]
+        path = results / f"{adaptive.MASTER}.m3u8"
+        path.write_text(adaptive.master(tracks[: len(heights)], tracks[-1] if seen.has_sound else None))
+        return [Made(path, playlist, replace(made[0].seen, has_sound=seen.has_sound)), *made]
+
+    async def _filters(self) -> frozenset[str]:
+        if self._known_filters is None:
+            self._known_filters = frozenset(await _listed(await self.cell(), "-filters"))
+        return self._known_filters
+
+    async def _converted(self, folder: Path, words: Sequence[str], seen: Seen, progress: Callable[[float], None]) -> None:
+        ended = await self._run(folder, [_program("ffmpeg"), *words], _percents(seen.duration_s, progress))
+        _check(ended, self._bounds)
+
     async def look(self, folder: Path, name: str, format: Format) -> Seen:
         """What the file *name*, seen from the results of *folder*, is."""
         lines: list[str] = []
-        entries = "format=duration:stream=codec_type,width,height:stream_disposition=attached_pic:stream_side_data=rotation"
+        streams = "codec_type,codec_name,profile,level,width,height,avg_frame_rate,color_transfer"
+        entries = f"format=duration:stream={streams}:stream_disposition=attached_pic:stream_side_data=rotation"
         ended = await (await self.cell()).run(
             folder,
             [_program("ffprobe"), "-v", "error", "-of", "json", "-show_entries", entries, *_opening(format), f"file:{name}"],
@@ -132,29 +178,68 @@ def is_there() -> bool:
 
 async def encoders(cell: Cell) -> set[str]:
     """The encoders that this machine's ffmpeg has."""
+    return await _listed(cell, "-encoders")
+
+
+async def _listed(cell: Cell, what: str) -> set[str]:
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in (SOURCE, RESULTS):
             (folder / part).mkdir()
-        _check(await cell.run(folder, [_program("ffmpeg"), "-hide_banner", "-encoders"], PROBE, lines.append), PROBE)
+        _check(await cell.run(folder, [_program("ffmpeg"), "-hide_banner", what], PROBE, lines.append), PROBE)
     return {columns[1] for line in lines if len(columns := line.split()) > 1}
 
 
 def words(profile: Profile, format: Format, seen: Seen, name: str, threads: int) -> list[str]:
     """What ffmpeg is told, to make the file *name* of *profile*."""
-    told = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-progress", "pipe:1"]
-    told += [*_opening(format), "-threads", str(threads), "-i", f"file:../{SOURCE}/{FILE}"]
-    told += ["-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn", "-threads", str(threads), "-filter_threads", "1"]
+    told = [*_reading(format, threads), *_output(threads)]
     if profile.video is not None:
-        encoder, *more = ENCODERS[profile.video]
-        told += ["-map", "0:V:0", "-c:v", encoder, "-crf", str(profile.quality), *more]
-        told += ["-vf", _scaled(profile.height), "-fpsmax", "60", "-g", "120"]
+        told += ["-map", "0:V:0", *_encoding(profile), "-vf", _viewed(profile.height, seen), "-fpsmax", "60", "-g", "120"]
     if seen.has_sound:
-        told += ["-map", "0:a:0", "-c:a", ENCODERS[profile.audio][0], "-b:a", f"{profile.audio_kbps}k", "-ac", "2", "-ar", "48000"]
-        told += ["-af", LOUDNESS] if profile.loudness else []
+        told += _sound(profile)
     told += ["-movflags", "+faststart"] if profile.container in FASTSTART else []
     return [*told, "-f", MUXERS[profile.container], f"file:{name}"]
+
+
+def adaptive_words(profile: Profile, heights: Sequence[int], format: Format, seen: Seen, threads: int) -> list[str]:
+    """What ffmpeg is told, to make a film in all *heights* of one decode, cut at the same moments, and its sound beside them."""
+    sizes = [f"[all{number}]{_viewed(height, seen)}[size{number}]" for number, height in enumerate(heights)]
+    split = f"[0:V:0]split={len(heights)}" + "".join(f"[all{number}]" for number in range(len(heights)))
+    told = [*_reading(format, threads), "-filter_complex", ";".join((split, *sizes))]
+    for number, height in enumerate(heights):
+        most = adaptive.most_kbps(height)
+        told += [*_output(threads), "-map", f"[size{number}]", *_encoding(profile), "-profile:v", "high", "-fpsmax", "60"]
+        told += ["-maxrate", f"{most}k", "-bufsize", f"{2 * most}k", "-g", "600", "-sc_threshold", "0"]
+        told += ["-force_key_frames", f"expr:gte(t,n_forced*{adaptive.KEY_S})", *adaptive.cutting(adaptive.name_of(height))]
+    if seen.has_sound:
+        told += [*_output(threads), *_sound(profile), *adaptive.cutting(adaptive.SOUND)]
+    return told
+
+
+def _reading(format: Format, threads: int) -> list[str]:
+    return [
+        *("-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-progress", "pipe:1"),
+        *(*_opening(format), "-threads", str(threads), "-i", f"file:../{SOURCE}/{FILE}"),
+    ]
+
+
+def _output(threads: int) -> list[str]:
+    return ["-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn", "-threads", str(threads), "-filter_threads", "1"]
+
+
+def _encoding(profile: Profile) -> list[str]:
+    encoder, *more = ENCODERS[profile.video or ""]
+    return ["-c:v", encoder, "-crf", str(profile.quality), *more]
+
+
+def _sound(profile: Profile) -> list[str]:
+    told = ["-map", "0:a:0", "-c:a", ENCODERS[profile.audio][0], "-b:a", f"{profile.audio_kbps}k", "-ac", "2", "-ar", "48000"]
+    return [*told, "-af", LOUDNESS] if profile.loudness else told
+
+
+def _viewed(height: int, seen: Seen) -> str:
+    return f"{_scaled(height)},{TONED}" if seen.is_high else _scaled(height)
 
 
 def _scaled(height: int) -> str:
@@ -213,7 +298,11 @@ def _seen(text: str) -> Seen:
     turn = next((side["rotation"] for side in film.get("side_data_list", []) if "rotation" in side), 0)
     if round(float(turn)) % 180:
         width, height = height, width
-    return Seen(duration, width, height, has_sound)
+    is_h264 = film.get("codec_name") == "h264"
+    codec = adaptive.codec(film.get("profile", ""), max(0, int(film.get("level", 0)))) if is_h264 else None
+    return Seen(
+        duration, width, height, has_sound, _rate(film.get("avg_frame_rate", "")), codec, film.get("color_transfer") in HIGH
+    )
 
 
 def _is_cover(stream: dict[str, Any]) -> bool:
@@ -225,6 +314,11 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def _rate(text: str) -> float | None:
+    over, _, under = text.partition("/")
+    return int(over) / int(under) if over.isdigit() and under.isdigit() and int(under) else None
 
 
 def _program(name: str) -> str:

@@ -19,6 +19,13 @@ PIPELINE_REVISION = 7
 DEFAULT_QUALITY = 80
 DATA_FORMATS = frozenset(("json", "thumbhash", "blurhash"))
 """what is said of a picture, not made of it"""
+CUES = "vtt"
+"""the format that tells which part of a storyboard shows which time"""
+MOVING = ("mp4",)
+TILE_PX, PREVIEW_PX = 160, 480
+"""the width of a tile of a storyboard and of a preview where no side is asked for"""
+KEEP = "keep"
+"""of ``meta``: all that a file says beside its pixels, also where a picture was taken"""
 FOCAL = "focal-"
 """before a point of the whole picture, in a settled transform that cuts, turns or mirrors before it looks for a place"""
 SAVING = "saving"
@@ -40,7 +47,9 @@ class Transform:
     """One rendition. None is what the query did not say; texts are in the canonical spelling of `grammar`.
 
     *width*, *height* and *pad* (top, right, bottom, left) are device pixels: dpr is folded in. *ratio* is the shape of the box
-    where one side or both are missing. *quality* is on the JPEG scale, *automatic* instead of it ``auto`` or ``saving``.
+    where one side or both are missing. Of a film, *sprite* is the columns and rows of a storyboard, *seconds* the length of a
+    preview; sizes are then those of one picture of it. *waveform* is the colour (or ``1``) in which a sound is drawn.
+    *quality* is on the JPEG scale, *automatic* instead of it ``auto`` or ``saving``.
     *download* and *version* concern the answer, not the picture, and are not in the canonical text.
     """
 
@@ -67,6 +76,9 @@ class Transform:
     animated: bool | None = None
     page: int | None = None
     time: str | None = None
+    sprite: tuple[int, int] | None = None
+    seconds: float | None = None
+    waveform: str | None = None
     meta: str | None = None
     download: str | None = None
     version: str | None = None
@@ -102,7 +114,17 @@ class Transform:
     @property
     def is_data(self) -> bool:
         """Whether what is asked for is something said of the picture, and no picture."""
-        return self.format in DATA_FORMATS
+        return self.format in DATA_FORMATS and self.waveform is None
+
+    @property
+    def is_of_films(self) -> bool:
+        """Whether only a film has it: several pictures of one."""
+        return self.sprite is not None or self.seconds is not None
+
+    @property
+    def moves(self) -> bool:
+        """Whether what is made is a film, which players read in parts."""
+        return self.format in MOVING
 
     @property
     def varies(self) -> bool:
@@ -181,19 +203,43 @@ def _transform(query: Query) -> Transform:
         animated=_switch(said.get("anim")),
         page=_number(said.get("page")),
         time=said.get("time"),
+        sprite=_tiles(said.get("sprite")),
+        seconds=_decimal(said.get("dur")),
+        waveform=said.get("waveform"),
         meta=said.get("meta"),
         download=said.get("dl"),
         version=said.get("v"),
     )
-    if transform.is_data and (more := query.names - ASIDE - {"format"}):
+    beside = {"format", "meta"} if transform.format == "json" and transform.meta == KEEP else {"format"}
+    if transform.is_data and (more := query.names - ASIDE - beside):
         raise BadParameter(
             f"format={transform.format} tells of the picture as it is stored: nothing else goes with it",
             param=min(more),
-            allowed="format alone",
+            allowed="format alone, and meta=keep with json",
         )
     if transform.ratio is not None and transform.width is not None and transform.height is not None:
         refuse("ar", "said with w or with h, not with both")
+    _check_scenes(transform)
     return transform
+
+
+def _check_scenes(transform: Transform) -> None:
+    if transform.waveform is not None:
+        if transform.is_of_films:
+            refuse("waveform", "said without sprite and dur")
+        if transform.format in (CUES, *MOVING, "thumbhash", "blurhash"):
+            refuse("format", "one of pictures, auto, or json of a waveform")
+        return
+    if transform.sprite is not None and transform.seconds is not None:
+        refuse("dur", "said without sprite: a storyboard is of the whole film")
+    if transform.sprite is not None and transform.format in MOVING:
+        refuse("format", "jpg, png, webp, avif, gif, auto or vtt of a storyboard")
+    if transform.seconds is not None and transform.format not in (None, "source", "auto", "webp", "gif", *MOVING):
+        refuse("format", "webp, gif, mp4 or auto of a preview")
+    if transform.format == CUES and transform.sprite is None:
+        refuse("format", "vtt with sprite, of which it tells the times")
+    if transform.format in MOVING and transform.seconds is None:
+        refuse("format", "mp4 with dur: of the whole film an MP4 is made by a job")
 
 
 def _device_px(name: str, side: str | None, hundredths: int) -> int | None:
@@ -203,6 +249,13 @@ def _device_px(name: str, side: str | None, hundredths: int) -> int | None:
     if pixels > MAX_SIDE_PX:
         refuse(name, f"1 to {MAX_SIDE_PX} after dpr is multiplied in")
     return pixels
+
+
+def _tiles(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    columns, _, rows = text.partition("x")
+    return int(columns), int(rows)
 
 
 def _ratio(text: str | None) -> tuple[int, int] | None:
@@ -228,6 +281,7 @@ def _said(transform: Transform) -> dict[str, str]:
         "bg": transform.bg,
         "blur": None if transform.blur is None else f"{transform.blur:g}",
         "crop": transform.crop,
+        "dur": None if transform.seconds is None else f"{transform.seconds:g}",
         "fit": transform.fit,
         "flip": transform.flip,
         "format": transform.format,
@@ -241,10 +295,12 @@ def _said(transform: Transform) -> dict[str, str]:
         "q": transform.automatic or transform.quality,
         "rot": transform.rot,
         "sharp": None if transform.sharp is None else f"{transform.sharp:g}",
+        "sprite": None if transform.sprite is None else "{}x{}".format(*transform.sprite),
         "time": transform.time,
         "trim": transform.trim,
         "up": None if transform.up is None else int(transform.up),
         "w": transform.width,
+        "waveform": transform.waveform,
         "wm": transform.watermark,
     }
     return {name: str(value) for name, value in values.items() if value is not None}
@@ -261,17 +317,22 @@ _PLACES = frozenset(("attention", "entropy"))  # gravities that look for a place
 def _settled(transform: Transform, source_mime: str, accepted: tuple[tuple[str, float], ...], focal: str | None) -> Transform:
     if transform.is_data:
         return Transform(format=transform.format)
-    source = by_mime(source_mime)
+    source = by_mime(source_mime) if transform.waveform is None else None
     is_film = source is not None and source.kind is Kind.VIDEO
     has_box = transform.ratio is not None or (transform.width is not None and transform.height is not None)
     sized = transform.width is not None or transform.height is not None
     fit = transform._fit if has_box and transform._fit is not Fit.INSIDE else None
     name = own_format(source) if transform.format in (None, "source") else transform.format
+    if transform.seconds is not None and transform.format in (None, "source", "auto"):
+        is_taken = transform.format != "auto" or dict(accepted).get("image/webp", 0.0) > 0
+        name = "webp" if is_taken else "gif"
     if name == "auto":
         name = negotiated(source, dict(accepted))
     quality = None if transform.quality == DEFAULT_QUALITY or name in _LOSSLESS else transform.quality
+    usual = TILE_PX if transform.sprite is not None else PREVIEW_PX if transform.seconds is not None else None
     return replace(
         transform,
+        width=transform.width if sized else usual,
         fit=fit,
         gravity=_placed(transform, fit, focal),
         format=name,
@@ -283,7 +344,7 @@ def _settled(transform: Transform, source_mime: str, accepted: tuple[tuple[str, 
         pad=transform.pad if any(transform.pad or ()) else None,
         animated=False if transform.animated is False and name in _ANIMATING else None,
         page=None if is_film or transform.page == 1 else transform.page,
-        time=None if not is_film or transform.time == "auto" else transform.time,
+        time=None if not is_film or transform.time == "auto" or transform.sprite is not None else transform.time,
         meta=None if transform.meta == "copyright" else transform.meta,
     )
 

@@ -52,7 +52,8 @@ class Inspected:
     """What a stored file is. *format* is a name in `formats.FORMATS`; sizes are as shown, after orientation.
 
     *width* and *height* are None for sound, *duration_s* (seconds) is None for pictures. *estimate_bytes* is the memory
-    that decoding it takes. *details* is what else is said of it (`description`), in the words of JSON.
+    that decoding it takes. *details* is what else is seen in it (`description`), *embedded* what its makers wrote into it
+    (`embedded`: ``public`` and ``private``), both in the words of JSON.
     """
 
     format: str
@@ -63,6 +64,7 @@ class Inspected:
     duration_s: float | None = None
     estimate_bytes: int = 0
     details: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    embedded: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,15 @@ from typing import Any, BinaryIO
 
 import av
 import pyvips
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from processors import sparse, tone, tracks
+from processors import sparse, tags, tone, tracks
 from processors.containers import CODECS, DEMUXERS, MAX_STREAMS
-from processors.errors import Corrupt, Unsupported
+from processors.errors import Corrupt, TooCostly, Unsupported
 from processors.formats import Format, Kind
 
 READ_BYTES = 1 << 18
@@ -33,6 +34,7 @@ SEEN = 12.0
 MAX_SEARCHED_FRAMES = 250
 MAX_FRAMES_TO_A_MOMENT = 3000
 """from a key frame on; films have one every few seconds, and the deadline of a rendition ends the search in others"""
+MAX_COVER_BYTES = 16 << 20
 _TURNS = {0: 1, 90: 6, 180: 3, 270: 8}
 
 
@@ -55,15 +57,16 @@ class Still:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a film or a sound says of itself. *turn* is how its pictures lie (see Still), *tracks* what `tracks` tells."""
+    """What a film or a sound says of itself. *turn* is how its pictures lie (see Still); the rest is what those modules tell."""
 
     turn: int
     tracks: dict[str, Any]
+    tags: dict[str, Any]
 
 
 def probe(path: str, format: Format) -> Film:
     """What the file's index says; raises Corrupt if there is none, or no stream in it."""
-    with _opened(path, format) as container:
+    with opened(path, format) as container:
         if not container.streams.video and not container.streams.audio:
             raise Corrupt("the file has neither a picture nor sound")
         duration_s = container.duration / av.time_base if container.duration else None
@@ -78,13 +81,27 @@ def told(path: str, format: Format) -> Told:
 
     What is in a codec that we do not decode is stored and delivered all the same.
     """
-    with _opened(path, format) as container:
+    with opened(path, format) as container:
         pictures = _pictures(container, format)
         stream = pictures or container.streams.audio[0]
         first = next(container.decode(stream)) if _is_decoded(stream) else None
         frame = first if isinstance(first, VideoFrame) else None
         turn = 1 if frame is None else _turn(frame)
-        return Told(turn, tracks.told(container, format, pictures, frame, turn))
+        return Told(turn, tracks.told(container, format, pictures, frame, turn), tags.told(container))
+
+
+def cover(path: str, format: Format) -> bytes:
+    """The picture that a sound brings with it, as a file of whatever type; raises Unsupported without one, Corrupt, TooCostly."""
+    with opened(path, format) as container:
+        stream = next((stream for stream in container.streams.video if stream.disposition & Disposition.attached_pic), None)
+        if stream is None:
+            raise Unsupported("there is no picture in this file")
+        # FFmpeg gives attached pictures before anything else.
+        packets = (packet for packet in islice(container.demux(), MAX_STREAMS) if packet.stream is stream and packet.size)
+        packet = next(packets)
+        if packet.size > MAX_COVER_BYTES:
+            raise TooCostly(f"a cover may have {MAX_COVER_BYTES} bytes", limit="cover-bytes", allowed=MAX_COVER_BYTES)
+        return bytes(packet)
 
 
 def still(path: str, format: Format, time: str | None = None, *, searches: bool = True) -> Still:
@@ -93,27 +110,64 @@ def still(path: str, format: Format, time: str | None = None, *, searches: bool 
     *time* is in seconds, or with ``%`` a part of the length; beyond the end it is the last frame. Unless it *searches*, no more
     than the few key frames are looked at, however dark they are.
     """
-    with _opened(path, format) as container:
-        stream = _pictures(container, format)
-        if stream is None or not _is_decoded(stream):
-            raise Unsupported("there is no picture in this film that is decoded here")
-        stream.codec_context.thread_count = 1
-        frame = _best(container, stream, searches=searches) if time is None else _seen(container, stream, time)
-        image = _image(frame.reformat(format="rgb24"), 3).copy(interpretation="srgb")
-        if tone.is_high(frame.color_trc):
-            image = tone.mapped(image, frame.color_trc, frame.color_primaries)
-        return Still(image.resize(_aspect(stream), vscale=1) if _aspect(stream) != 1 else image, _turn(frame))
+    with opened(path, format) as container:
+        stream = decoded(container, format)
+        frame = best(container, stream, searches=searches) if time is None else _seen(container, stream, time)
+        return Still(picture(frame, stream), _turn(frame))
+
+
+def decoded(container: InputContainer, format: Format) -> VideoStream:
+    """The pictures of the film, ready to be decoded; raises Unsupported."""
+    stream = _pictures(container, format)
+    if stream is None or not _is_decoded(stream):
+        raise Unsupported("there is no picture in this film that is decoded here")
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def heard(container: InputContainer) -> AudioStream:
+    """The first sound of the file that is decoded here; raises Unsupported."""
+    stream = next(filter(_is_decoded, container.streams.audio), None)
+    if stream is None:
+        raise Unsupported("there is no sound in this file that is decoded here")
+    return stream
+
+
+def picture(frame: VideoFrame, stream: VideoStream) -> pyvips.Image:
+    """*frame* in sRGB with square pixels, lying as it does in the file."""
+    image = _image(frame.reformat(format="rgb24"), 3).copy(interpretation="srgb")
+    if tone.is_high(frame.color_trc):
+        image = tone.mapped(image, frame.color_trc, frame.color_primaries)
+    return image.resize(_aspect(stream), vscale=1) if _aspect(stream) != 1 else image
+
+
+def start_s(container: InputContainer) -> float:
+    """What the film's own clock shows at its beginning."""
+    return (container.start_time or 0) / av.time_base
+
+
+def time_of(frame: VideoFrame, container: InputContainer) -> float:
+    """The seconds from the film's beginning to *frame*."""
+    return (frame.time or 0.0) - start_s(container)
+
+
+def moment_s(container: InputContainer, time: str) -> float:
+    """The seconds from the film's beginning that *time* means (as in `still`), within the film if its length is known."""
+    length_s = (container.duration or 0) / av.time_base
+    moment_s = length_s * float(time[:-1]) / 100 if time.endswith("%") else float(time)
+    return min(moment_s, length_s) if length_s else moment_s
 
 
 @contextmanager
-def _opened(path: str, format: Format) -> Iterator[InputContainer]:
+def opened(path: str, format: Format) -> Iterator[InputContainer]:
+    """The file, for as long as the block lasts; whatever FFmpeg raises in it becomes Corrupt."""
     options = {"codec_whitelist": ",".join(CODECS), "protocol_whitelist": "", "max_streams": str(MAX_STREAMS)}
     size = sparse.BLOCK_BYTES if sparse.is_sparse(path) else READ_BYTES
     # Opened by its number, so that FFmpeg has no name from which it could make another.
     with sparse.opened(path) as file:
         try:
             with av.open(
-                file, "r", DEMUXERS[format.name], options, buffer_size=size, io_open=_refused, metadata_errors="ignore"
+                file, "r", DEMUXERS[format.name], options, buffer_size=size, io_open=_refused, metadata_errors="surrogateescape"
             ) as container:
                 yield container
         except (av.error.FFmpegError, ValueError, StopIteration) as error:
@@ -148,16 +202,13 @@ def _turn(frame: VideoFrame) -> int:
 
 def _seen(container: InputContainer, stream: VideoStream, time: str) -> VideoFrame:
     # The last frame that is not after the moment: from the key frame before it on.
-    begin_s, length_s = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
-    moment_s = length_s * float(time[:-1]) / 100 if time.endswith("%") else float(time)
-    if length_s:
-        moment_s = min(moment_s, length_s)
+    moment = start_s(container) + moment_s(container, time)
     with suppress(av.error.FFmpegError):  # without an index it is read from the beginning
-        container.seek(round((begin_s + moment_s) * av.time_base))
+        container.seek(round(moment * av.time_base))
     seen: VideoFrame | None = None
     with suppress(av.error.EOFError):
         for frame in islice(container.decode(stream), MAX_FRAMES_TO_A_MOMENT):
-            if seen is not None and frame.time is not None and frame.time > begin_s + moment_s + 1e-6:
+            if seen is not None and frame.time is not None and frame.time > moment + 1e-6:
                 break
             seen = frame
     if seen is None:
@@ -165,7 +216,8 @@ def _seen(container: InputContainer, stream: VideoStream, time: str) -> VideoFra
     return seen
 
 
-def _best(container: InputContainer, stream: VideoStream, *, searches: bool) -> VideoFrame:
+def best(container: InputContainer, stream: VideoStream, *, searches: bool = True) -> VideoFrame:
+    """The frame of a few that shows most; unless it *searches*, of the key frames alone. Raises Corrupt."""
     candidates: dict[int | None, tuple[float, VideoFrame]] = {}
     for place in PLACES if container.duration else ():
         try:
@@ -175,20 +227,20 @@ def _best(container: InputContainer, stream: VideoStream, *, searches: bool) -> 
             continue
         if frame.pts not in candidates:
             candidates[frame.pts] = _spread(frame), frame
-    best = max(candidates.values(), key=itemgetter(0), default=None)
-    if best is not None and (best[0] >= SEEN or not searches):
-        return best[1]
+    found = max(candidates.values(), key=itemgetter(0), default=None)
+    if found is not None and (found[0] >= SEEN or not searches):
+        return found[1]
     # One key frame, or black ones: on from the beginning until something is seen.
     container.seek(container.start_time or 0)
     for frame in islice(container.decode(stream), MAX_SEARCHED_FRAMES if searches else 1):
         spread = _spread(frame)
-        if best is None or spread > best[0]:
-            best = spread, frame
+        if found is None or spread > found[0]:
+            found = spread, frame
         if spread >= SEEN:
             break
-    if best is None:
+    if found is None:
         raise Corrupt("nothing in the film can be decoded")
-    return best[1]
+    return found[1]
 
 
 def _spread(frame: VideoFrame) -> float:

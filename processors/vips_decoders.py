@@ -18,6 +18,11 @@ JPEG_SHRINKS = (8, 4, 2)
 MAX_CHUNKS = 64
 
 
+def _opened(loader: str, file: str | bytes, **options: Any) -> pyvips.Image:
+    name = loader if isinstance(file, str) else f"{loader}_buffer"
+    return getattr(pyvips.Image, name)(file, access="sequential", **options)
+
+
 def _field(image: pyvips.Image, name: str, fallback: Any) -> Any:
     return image.get(name) if image.get_typeof(name) else fallback
 
@@ -45,11 +50,11 @@ def _metadata(image: pyvips.Image) -> Metadata:
     return Metadata(*(None if block is None else bytes(block) for block in blocks))
 
 
-def jpeg(path: str, format: Format, page: int | None, fail_on: str = STRICT) -> Source:
-    """A JPEG; it is made smaller while it is read."""
+def jpeg(file: str | bytes, format: Format, page: int | None, fail_on: str = STRICT) -> Source:
+    """A JPEG, at a path or in memory; it is made smaller while it is read."""
 
     def load(shrink: int, frames: int) -> pyvips.Image:
-        return pyvips.Image.jpegload(path, shrink=shrink, access="sequential", fail_on=fail_on)
+        return _opened("jpegload", file, shrink=shrink, fail_on=fail_on)
 
     numbered(page or 1, 1)
     header = load(1, 1)
@@ -59,15 +64,15 @@ def jpeg(path: str, format: Format, page: int | None, fail_on: str = STRICT) -> 
     return Source(
         format, header.width, header.height, load,
         turn=_turn(header), cost=COSTS[name], pixel_bytes=header.bands, shrinks=JPEG_SHRINKS, metadata=_metadata(header),
-        gain_map=partial(gain_maps.found, path, *_size(header)) if gain_maps.has_parts(path) else None,
+        gain_map=partial(gain_maps.found, file, *_size(header)) if isinstance(file, str) and gain_maps.has_parts(file) else None,
     )  # fmt: skip
 
 
-def png(path: str, format: Format, page: int | None, fail_on: str = STRICT) -> Source:
-    """A PNG; of an animated one what is loaded is its still picture."""
+def png(file: str | bytes, format: Format, page: int | None, fail_on: str = STRICT) -> Source:
+    """A PNG, at a path or in memory; of an animated one what is loaded is its still picture, which is all that is in memory."""
 
     def load(shrink: int, frames: int) -> pyvips.Image:
-        return pyvips.Image.pngload(path, access="sequential", fail_on=fail_on)
+        return _opened("pngload", file, fail_on=fail_on)
 
     numbered(page or 1, 1)
     header = load(1, 1)
@@ -77,7 +82,7 @@ def png(path: str, format: Format, page: int | None, fail_on: str = STRICT) -> S
         format, header.width, header.height, load,
         alpha=_has_alpha(header), turn=_turn(header), cost=cost, pixel_bytes=pixel_bytes, metadata=_metadata(header),
     )  # fmt: skip
-    return still if page else animations.of_png(path, still)
+    return still if page or isinstance(file, bytes) else animations.of_png(file, still)
 
 
 def gif(path: str, format: Format, page: int | None, fail_on: str = STRICT) -> Source:

@@ -159,7 +159,7 @@ def _rendering(request: Words, limits: Limits) -> Job:
 def _cleaning(request: Words, limits: Limits) -> Job:
     from processors import inspection  # noqa: PLC0415 - as above
 
-    work = inspection.cleaning(request["path"])
+    work = inspection.cleaning(request["path"], limits)
     yield {"estimate": work.estimate_bytes}, b""
     made = work.run()
     yield {"cleaned": made.data is not None, "size": len(made.data or b"")}, made.data or b""

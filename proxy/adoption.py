@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,7 +16,7 @@ from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
 from processors.formats import Format, Kind
 from proxy import keys, streams
 from proxy.assets import Assets
-from proxy.descriptions import details
+from proxy.descriptions import described
 from proxy.errors import BadRequest, Conflict, NotFound, QuotaExceeded, TooLarge, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Backend, Catalogue, ObjectMeta, ObjectReader, Renderer, State
@@ -171,7 +170,7 @@ class Adoption:
             return asset
         async with self._sources.sought(meta) as reader:
             seen = await self._renderer.inspect(reader)
-        return replace(asset, width=seen.width, height=seen.height, duration_s=seen.duration_s, details=details(seen))
+        return described(asset, seen)
 
     async def _as_stored(self, meta: ObjectMeta, format: Format) -> ObjectMeta:
         # Stores and CDNs give out what they have under the type that they have: so both must be right there.

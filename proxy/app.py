@@ -13,9 +13,9 @@ from typing import Any
 
 from aiohttp import web
 
+from processors import lossless
 from processors.formats import Kind
-from processors.pool import Pool
-from processors.pool_socket import PoolClient
+from processors.pool import Pool, Workers
 from proxy import own_secrets, stores
 from proxy.access import Gate, presets, signer
 from proxy.adapters.bounded import BoundedBackend
@@ -32,11 +32,12 @@ from proxy.commons import Commons
 from proxy.delivery import Delivery
 from proxy.descriptions import Descriptions
 from proxy.dispatch import Dispatch
+from proxy.errors import StartError
 from proxy.events import Kind as Happened
 from proxy.feed import Feed
 from proxy.hot import HotAnswers
 from proxy.house import House, Role
-from proxy.ingest import Ingest
+from proxy.ingest import Ingest, Optimised
 from proxy.keys import Key
 from proxy.machine import Clearing, Machine, machine, patrol
 from proxy.metas import Metas
@@ -190,7 +191,14 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             warming.begin(key, content_type)
             work.orders.stored(key, content_type)
 
-        ingest = Ingest(kept.media, catalogue, renderer, limits, metrics, delivery.changed, stored, quotas)
+        lacking = [] if settings.processor_url else lossless.missing(frozenset(settings.media_optimize))
+        if lacking:
+            raise StartError(
+                f"MEDIA_OPTIMIZE: {' and '.join(lacking)} cannot be made smaller by this installation:"
+                " pip install 'sav3-media-proxy[optimize]', or leave it out"
+            )
+        smaller = Optimised(frozenset(settings.media_optimize), settings.media_optimize_originals)
+        ingest = Ingest(kept.media, catalogue, renderer, limits, metrics, delivery.changed, stored, quotas, smaller)
 
         _measure(metrics, kept, here, renditions, warming, ties)
         if house.is_shared:
@@ -326,14 +334,15 @@ def _health(
     tokens: Tokens,
     kept: Stores,
     catalogue: SqlCatalogue,
-    pool: Pool | PoolClient,
+    pool: Workers,
     ties: Ties,
     work: Working,
     metrics: Metrics,
 ) -> HealthRoutes:
-    vital: dict[str, Check] = {"store": _silent(kept.media.ping), "renderer": pool.capabilities}
+    vital: dict[str, Check] = {"store": _silent(kept.media.ping)}
     others: dict[str, Check] = {"variants": _silent(kept.variants.ping), "jobs": work.state, **ties.checks}
-    # A database that is away is away for all who share it, and reads go on: nobody is taken out of rotation for it.
+    # What is away for all who share it takes nobody out of rotation: reads go on without a database, originals without processors.
+    (others if settings.processor_url else vital)["renderer"] = pool.capabilities
     (others if catalogue.is_shared else vital)["catalogue"] = _silent(catalogue.ping)
     return HealthRoutes(
         vital,

@@ -66,7 +66,7 @@ class Bench:
             results: list[Key] = []
             try:
                 for made in await self._transcoder.make(folder, profile, progress):
-                    results.append(_name(job, made))
+                    results.append(_name(job, profile, made))
                     await self._keep(job, made, results[-1])
             except BaseException:
                 await asyncio.shield(asyncio.create_task(self.drop(results)))
@@ -134,9 +134,11 @@ def _swept(above: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _name(job: Job, made: Made) -> Key:
+def _name(job: Job, profile: Profile, made: Made) -> Key:
     # Below its source's, so that it says what it was made of; of each attempt another, so that a late one harms nobody.
-    return keys.parse(f"{job.key}/{job.profile}-{_tag(job)}-{job.attempts}.{made.format.extension}")
+    # What has many files has them side by side, as they name each other.
+    stem = f"{job.key}/{job.profile}-{_tag(job)}-{job.attempts}"
+    return keys.parse(f"{stem}/{made.path.name}" if profile.heights else f"{stem}.{made.format.extension}")
 
 
 def _tag(job: Job) -> str:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,9 @@ class Rounds:
                 sets.append(("proxy", self._proxy(stack, spool, settings.media_proxy_url)))
             sets.append(("local", self._disk()))
             sets.append(("films", [Check("ffmpeg", self._ffmpeg, vital=True), Check("sandbox", _sandbox)]))
+            for url in settings.processor_url:
+                reach = Check("reach", partial(probes.reach, url, "PROCESSOR_URL", "PROCESSOR_URL"), vital=True)
+                sets.append(("processor", [reach, Check("token", partial(self._processor, url))]))
             if settings.database_url is not None:
                 url = settings.database_url.get_secret_value()
                 sets.append(("database", [Check("tables", partial(self._tables, url), vital=True)]))
@@ -139,6 +143,26 @@ class Rounds:
         if lacking := sorted(codec for codec, encoder in needed.items() if encoder not in there):
             raise Trouble(f"this FFmpeg cannot make {', '.join(lacking)}, which profiles ask for: install one that can", works=True)
         return ""
+
+    async def _processor(self, url: str) -> str:
+        from processors.pool_http import Place  # noqa: PLC0415 - of use to nobody without processors
+
+        token = self.settings.processor_token
+        place = Place(url, None, None if token is None else token.get_secret_value(), lambda processor, reason: None)
+        await place.open()
+        try:
+            await place.look()
+        finally:
+            await place.close()
+        if place.status == HTTPStatus.UNAUTHORIZED:
+            raise Trouble("the processor takes another token: set PROCESSOR_TOKEN to the same on both sides")
+        if place.status not in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
+            raise Trouble(f"what is at {url} is no processor: PROCESSOR_URL leads to `media-proxy processor`, port 10030")
+        if place.told and not place.is_alike:
+            raise Trouble("the processor is of another version: bring it and the proxies to the same one")
+        if not place.is_up:
+            raise Trouble("the processor takes no work at this moment: it stops, or others wait for it", works=True)
+        return f"{place.told['places']} places"
 
     async def _tables(self, url: str) -> str:
         from proxy.adapters import postgres_probes, tables  # noqa: PLC0415 - of use to nobody without PostgreSQL

@@ -8,14 +8,14 @@ import sys
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from proxy import lists
+from proxy.command import configured, fail
 
-    from proxy.adapters.events import SqlEvents
+if TYPE_CHECKING:
     from proxy.auth import Tokens
     from proxy.settings import Settings
 
@@ -27,8 +27,8 @@ cli = typer.Typer(
 )
 
 
-events = typer.Typer(name="events", help="What the back end is told of: MEDIA_WEBHOOK_URL.", no_args_is_help=True)
-cli.add_typer(events)
+cli.add_typer(lists.events)
+cli.add_typer(lists.jobs)
 
 
 @cli.callback()
@@ -49,7 +49,7 @@ def serve(
 ) -> None:
     """Start the service; SIGTERM or Ctrl-C lets requests finish and stops it."""
     options = {"MEDIA_HOST": host, "MEDIA_PORT": port, "MEDIA_DATA_DIR": data_dir, "MEDIA_WORKERS": workers}
-    settings = _settings({name: str(value) for name, value in options.items() if value is not None})
+    settings = configured({name: str(value) for name, value in options.items() if value is not None})
     _check_libvips()
     from proxy.errors import StartError
 
@@ -62,10 +62,10 @@ def serve(
     try:
         run(settings, _tokens(settings), _greet)
     except StartError as error:
-        _fail(f"{error}.")
+        fail(f"{error}.")
     except OSError as error:
         where = f"{settings.media_host}:{settings.media_port}"
-        _fail(f"Cannot listen on {where}: {error.strerror}. Choose another with MEDIA_HOST or MEDIA_PORT.")
+        fail(f"Cannot listen on {where}: {error.strerror}. Choose another with MEDIA_HOST or MEDIA_PORT.")
 
 
 @cli.command()
@@ -77,16 +77,16 @@ def token(
     expires: Annotated[int, typer.Option(min=1, help="Seconds that it holds.")] = MINTED_LIFETIME_S,
 ) -> None:
     """Print a JWT for the service that runs on this configuration."""
-    settings = _settings({})
+    settings = configured({})
     if settings.jwt_public_key is not None:
-        _fail("JWT_PUBLIC_KEY is set, so tokens come from whoever has the private key: this program cannot mint them.")
+        fail("JWT_PUBLIC_KEY is set, so tokens come from whoever has the private key: this program cannot mint them.")
     if expires > settings.jwt_max_lifetime:
-        _fail(f"The service takes tokens of at most {settings.jwt_max_lifetime:g} seconds (JWT_MAX_LIFETIME): lower --expires.")
+        fail(f"The service takes tokens of at most {settings.jwt_max_lifetime:g} seconds (JWT_MAX_LIFETIME): lower --expires.")
     tokens, _ = _tokens(settings)
     try:
         print(tokens.mint(sub, scope, expires))
     except ValueError as error:
-        _fail(f"{error}. Choose a --sub without slashes, such as user123.")
+        fail(f"{error}. Choose a --sub without slashes, such as user123.")
 
 
 @cli.command()
@@ -106,10 +106,10 @@ def sign(
     from proxy.errors import StartError
     from proxy.observe import configure_logs
 
-    settings = _settings({})
+    settings = configured({})
     configure_logs("error")
     if eternal and not settings.media_eternal_addresses:
-        _fail("The service takes only addresses with an end: leave --eternal out, or set MEDIA_ETERNAL_ADDRESSES.")
+        fail("The service takes only addresses with an end: leave --eternal out, or set MEDIA_ETERNAL_ADDRESSES.")
     try:
         path = addresses.signed(
             address,
@@ -121,13 +121,13 @@ def sign(
             free=free,
         )
     except LookupError:
-        _fail("MEDIA_URL_SECRETS has no secret" + (f" called {kid}." if kid else ": set one, or more."))
+        fail("MEDIA_URL_SECRETS has no secret" + (f" called {kid}." if kid else ": set one, or more."))
     except StartError as error:
-        _fail(f"{error}.")
+        fail(f"{error}.")
     except MediaError as error:
         param = error.members.get("param")
         near = f"; {error.members['nearest']} is known" if "nearest" in error.members else ""
-        _fail(f"{error.detail}{'' if param is None or str(param) in error.detail else f' ({param})'}{near}.")
+        fail(f"{error.detail}{'' if param is None or str(param) in error.detail else f' ({param})'}{near}.")
     print((settings.media_public_url or "") + path)
 
 
@@ -135,17 +135,44 @@ def sign(
 def worker(
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Jobs that are worked on at one time.")] = 1,
     data_dir: Annotated[Path | None, typer.Option(help="The service's folder, or on another machine one's own.")] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address on which metrics and health are shown.")] = "127.0.0.1",
+    metrics_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Their port; without it they are not.")] = None,
 ) -> None:
     """Work off jobs beside the service, here or on other machines; SIGTERM or Ctrl-C hands back what is unfinished."""
     from proxy.errors import StartError
 
-    settings = _settings({} if data_dir is None else {"MEDIA_DATA_DIR": str(data_dir)})
+    settings = configured({} if data_dir is None else {"MEDIA_DATA_DIR": str(data_dir)})
     from proxy import worker as process
 
     try:
-        process.run(settings, _tokens(settings)[0], concurrency)
+        process.run(settings, _tokens(settings)[0], concurrency, None if metrics_port is None else (metrics_host, metrics_port))
     except StartError as error:
-        _fail(f"{error}.")
+        fail(f"{error}.")
+    except OSError as error:
+        fail(f"Cannot listen on {metrics_host}:{metrics_port}: {error.strerror}. Choose another --metrics-port.")
+
+
+@cli.command()
+def processor(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; before PROCESSOR_HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; before PROCESSOR_PORT; 0 takes a free one.")
+    ] = None,
+) -> None:
+    """Make pictures for media proxies whose PROCESSOR_URL leads here; SIGTERM or Ctrl-C lets work finish and stops it."""
+    options = {"PROCESSOR_HOST": host, "PROCESSOR_PORT": port}
+    settings = configured({name: str(value) for name, value in options.items() if value is not None})
+    _check_libvips()
+    from proxy import processor as process
+    from proxy.errors import StartError
+
+    try:
+        process.run(settings, lambda address: print(f"Media processor at {address}", flush=True))
+    except StartError as error:
+        fail(f"{error}.")
+    except OSError as error:
+        where = f"{settings.processor_host}:{settings.processor_port}"
+        fail(f"Cannot listen on {where}: {error.strerror}. Choose another with PROCESSOR_HOST or PROCESSOR_PORT.")
 
 
 @cli.command("doctor")
@@ -158,7 +185,7 @@ def examine() -> None:
     from proxy.checkup import Rounds
     from proxy.observe import configure_logs
 
-    settings = _settings({})
+    settings = configured({})
     configure_logs("error")
     tokens, _ = _tokens(settings)
     rounds = Rounds(settings, partial(service_token, tokens))
@@ -194,7 +221,7 @@ def sweep(
     from proxy.observe import configure_logs
     from proxy.sweep import Suspicious, What
 
-    settings = _settings({})
+    settings = configured({})
     configure_logs("error")
     tokens, _ = _tokens(settings)
     counts: Counter[str] = Counter()
@@ -213,7 +240,7 @@ def sweep(
     try:
         asyncio.run(run())
     except StartError as error:
-        _fail(f"{error}.")
+        fail(f"{error}.")
     except Suspicious:
         problem = "More than half of the records have no object: are these the right stores? No more records are removed"
     except MediaError as error:
@@ -228,62 +255,9 @@ def sweep(
     raise SystemExit(1 if problem or left else 0)
 
 
-@events.command()
-def secret() -> None:
-    """Print a new secret for MEDIA_WEBHOOK_SECRET."""
-    import base64
-    import secrets
-
-    print(f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}")
-
-
-@events.command()
-def dead(limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 100) -> None:
-    """List the events that the back end never took, the oldest first."""
-
-    async def listed(book: SqlEvents) -> None:
-        for event in await book.dead(limit):
-            print(event.id, event.created.isoformat(timespec="seconds"), event.kind, event.key, f"({event.reason})")
-        left = await book.backlog()
-        print(f"{left[Delivery.DEAD]} dead, {left[Delivery.PENDING]} on their way", file=sys.stderr)
-
-    from proxy.events import Delivery
-
-    _with_events(listed)
-
-
-@events.command()
-def replay(
-    ids: Annotated[list[str] | None, typer.Argument(help="Which; without any, --all.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
-) -> None:
-    """Tell the back end again of events that it never took."""
-    if bool(ids) == everything:
-        _fail("Say which events to replay by their ids (`media-proxy events dead` lists them), or --all.")
-
-    async def replayed(book: SqlEvents) -> None:
-        from datetime import UTC, datetime
-
-        count = await book.replay(None if everything else ids, datetime.now(UTC))
-        print(f"{count} on their way again", file=sys.stderr)
-        if ids and count < len(ids):
-            _fail(f"{len(ids) - count} of these are not dead events: `media-proxy events dead` lists those.")
-
-    _with_events(replayed)
-
-
 def main() -> None:
     """The entry point of the console script."""
     cli()
-
-
-def _settings(options: dict[str, str]) -> Settings:
-    from proxy.settings import BadSettings, Settings
-
-    try:
-        return Settings.from_env({**os.environ, **options})
-    except BadSettings as error:
-        _fail(f"The configuration is not usable. {error}")
 
 
 def _tokens(settings: Settings) -> tuple[Tokens, bool]:
@@ -293,32 +267,7 @@ def _tokens(settings: Settings) -> tuple[Tokens, bool]:
     try:
         return token_maker(settings)
     except BadSettings as error:
-        _fail(str(error))
-
-
-def _with_events(work: Callable[[SqlEvents], Awaitable[None]]) -> None:
-    import asyncio
-
-    from processors.errors import MediaError
-    from proxy.adapters.catalogue import SqlCatalogue
-    from proxy.adapters.events import SqlEvents
-    from proxy.errors import StartError
-    from proxy.machine import database
-    from proxy.observe import configure_logs
-
-    settings = _settings({})
-    configure_logs("error")
-    if settings.database_url is None and not (settings.media_data_dir / "catalogue.sqlite").exists():
-        _fail(f"There is no catalogue in {settings.media_data_dir}: set MEDIA_DATA_DIR, or DATABASE_URL, as the service has it.")
-
-    async def run() -> None:
-        async with SqlCatalogue(database(settings)) as catalogue:
-            await work(SqlEvents(catalogue))
-
-    try:
-        asyncio.run(run())
-    except (StartError, MediaError) as error:
-        _fail(f"{error}.")
+        fail(str(error))
 
 
 def _check_libvips() -> None:
@@ -327,7 +276,7 @@ def _check_libvips() -> None:
     try:
         libvips.check()
     except RuntimeError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _greet(settings: Settings, address: str, tokens: Tokens, *, is_own_secret: bool) -> None:
@@ -353,8 +302,3 @@ def _greet(settings: Settings, address: str, tokens: Tokens, *, is_own_secret: b
         else:
             print(f"  the page:  {address}/   (paste a token)")
     sys.stdout.flush()
-
-
-def _fail(sentence: str) -> NoReturn:
-    print(f"media-proxy: {sentence}", file=sys.stderr)
-    raise SystemExit(2)

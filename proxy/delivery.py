@@ -17,7 +17,7 @@ from proxy.descriptions import Descriptions, Pay
 from proxy.errors import NotFound, Unavailable
 from proxy.keys import Key
 from proxy.metas import Metas
-from proxy.ports import Backend, ObjectMeta, ObjectReader, Presigner, Rendered
+from proxy.ports import Backend, ByteRange, ObjectMeta, ObjectReader, Presigner, Rendered
 from proxy.renditions import NO_SECONDS, Renditions
 
 NAMES = 8_192
@@ -135,7 +135,7 @@ class Delivery:
             version = replace(version, etag=ETag(f"{version.etag.value}-pending", weak=True), is_pending=True)
             wanted.check(version)
         made = ObjectMeta(key, len(rendered.data), rendered.content_type, version.etag.value, meta.modified)
-        reader = ObjectReader(made, _whole(rendered.data), data=rendered.data)
+        reader = _reader(made, rendered.data, wanted.span_of(version) if settled.moves else None)
         seconds = rendered.seconds if fetched.found == "miss" else NO_SECONDS
         return Opened(reader, version, name, rendered.degraded, fetched.found, fetched.collapsed, seconds, focal)
 
@@ -201,11 +201,18 @@ def _named(meta: ObjectMeta, transform: Transform, accept: str, focal: Focal | N
     settled = transform.settled(meta.content_type, accept, None if focal is None else focal.point)
     name = keys.variant(meta.key, meta.etag, settled.canonical, PIPELINE_REVISION)
     point = None if focal is None else focal.point or ""
-    return settled, name, Version(ETag(name[-32:], weak=True), meta.modified, meta.etag, focal=point)
+    return settled, name, Version(ETag(name[-32:], weak=not settled.moves), meta.modified, meta.etag, focal=point)
 
 
 def _version(meta: ObjectMeta) -> Version:
     return Version(ETag(meta.etag), meta.modified, meta.etag)
+
+
+def _reader(made: ObjectMeta, data: bytes, span: ByteRange | None) -> ObjectReader:
+    if span is None:
+        return ObjectReader(made, _whole(data), data=data)
+    part = span.within(made.size)
+    return ObjectReader(made, _whole(data[part.start : part.stop]), span=part)
 
 
 async def _nothing() -> AsyncIterator[bytes]:

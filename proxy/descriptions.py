@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -28,7 +28,7 @@ RECORDS = 20_000
 PATIENCE_S = 1.0
 SEEN_TTL_S = 300.0
 SEEN = 200
-"""of which each may have 20 KB: an EXIF block of much text"""
+"""of which each may have 40 KB: a picture of which much is said"""
 
 Pay = Callable[[], Awaitable[None]]
 """Called before something has to be made, or looked at, for a caller; raises RateLimited."""
@@ -108,22 +108,24 @@ class Descriptions:
         with suppress(Unavailable):
             asset = await self._record(meta.key)
         is_ours = asset is not None and asset.etag == meta.etag
-        if asset is not None and is_ours and asset.details is not None:
-            self._seen.set(name, asset.details)
-            return asset.details
+        if asset is not None and is_ours and asset.details is not None and asset.embedded is not None:
+            kept = {**asset.details, "embedded": asset.embedded}
+            self._seen.set(name, kept)
+            return kept
         if pay is not None:
             await pay()
         try:
             with self._sources.admitted(meta):
                 async with self._sources.sought(meta) as source:
-                    seen = details(await self._renderer.inspect(source))
+                    found = await self._renderer.inspect(source)
         except (Unsupported, Corrupt, TooCostly, TooLarge) as refusal:
             self._seen.set(name, refusal)
             raise
+        seen = {**details(found), "embedded": found.embedded}
         self._seen.set(name, seen)
         if is_ours:
             try:
-                await self._catalogue.describe(meta.key, meta.etag, seen)
+                await self._catalogue.describe(meta.key, meta.etag, details(found), found.embedded)
             except Unavailable:
                 log.warning("asset.not_described", key=meta.key)
         return seen
@@ -135,13 +137,33 @@ def details(seen: Inspected) -> dict[str, Any]:
     return {**seen.details, **sizes, "frames": seen.frames, "alpha": seen.alpha}
 
 
+def described(asset: Asset, seen: Inspected) -> Asset:
+    """The record with all that a look into the file has found."""
+    return replace(
+        asset,
+        width=seen.width,
+        height=seen.height,
+        duration_s=seen.duration_s,
+        details=details(seen),
+        embedded=seen.embedded,
+    )
+
+
+def embedded(said: Mapping[str, Any] | None, *, private: bool) -> dict[str, Any] | None:
+    """What the makers of a file wrote into it, as clients are told it; None where nobody looked."""
+    if said is None:
+        return None
+    public = said.get("public", {})
+    return {**public, "private": said.get("private", {})} if private else public
+
+
 def point_of(focal: str | None) -> list[float] | None:
     """A focal point as JSON has it."""
     return None if focal is None else [float(part) for part in focal.split("x")]
 
 
 def document(meta: ObjectMeta, known: Known, seen: Mapping[str, Any], *, private: bool) -> dict[str, Any]:
-    """What ``format=json`` answers; *private* adds what only the owner gets to see."""
+    """What ``format=json`` answers; *private* adds what only its owner, and whoever the owner signs for, gets to see."""
     colour = seen.get("colour")
     told = {
         "key": meta.key,
@@ -155,6 +177,7 @@ def document(meta: ObjectMeta, known: Known, seen: Mapping[str, Any], *, private
         "blurhash": seen.get("blurhash"),
         "tracks": seen.get("tracks"),
         "focal": point_of(known.focal),
+        "embedded": embedded(seen.get("embedded", {}), private=private),
         "exif": seen.get("exif", {}),
     }
     return {**told, "private": seen.get("private", {})} if private else told

@@ -92,7 +92,13 @@ class HotAnswers:
     def remember(self, request: web.Request, opened: Opened, headers: CIMultiDict[str]) -> None:
         """Keep in mind what *request* was answered with. The caller vouches that everybody may have it."""
         address = request.raw_path, request.headers.get("Accept", "")
-        if opened.name is None or request.method != "GET" or opened.version.is_pending or sum(map(len, address)) > ADDRESS_CHARS:
+        if (
+            opened.name is None
+            or opened.reader.span is not None
+            or request.method != "GET"
+            or opened.version.is_pending
+            or sum(map(len, address)) > ADDRESS_CHARS
+        ):
             return
         headers["Server"] = SERVER
         headers["Server-Timing"] = "cache;desc=memory"

@@ -14,12 +14,15 @@ from processors import formats
 from processors.errors import MediaError, Unsupported
 from processors.formats import Format, Kind
 from proxy import keys, streams
-from proxy.descriptions import details
+from proxy.descriptions import described
 from proxy.errors import Conflict, IdempotencyReused, NotFound, TooLarge
 from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Asset, Backend, Body, Catalogue, ObjectReader, Renderer, State
 from proxy.quotas import Quotas, Room
+
+ORIGINAL = "original"
+"""what a picture is called below the smaller one that is stored of it"""
 
 log = structlog.get_logger(__name__)
 
@@ -50,11 +53,19 @@ class Promised:
     still_allowed: Callable[[], Awaitable[object]]
 
 
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """The names of *formats* that are stored in fewer bytes where that goes without loss, and whether what came is kept beside."""
+
+    formats: frozenset[str] = frozenset()
+    keeps_originals: bool = True
+
+
 class Ingest:
     """Takes bodies in, one pass from the client to the store.
 
     *appeared* is told of each new object before that is acknowledged, *stored* of it and its type; the latter returns at once.
-    *quotas* bound what an owner may have.
+    *quotas* bound what an owner may have, *optimised* says what is stored in fewer bytes than it came in.
     """
 
     def __init__(
@@ -67,7 +78,9 @@ class Ingest:
         appeared: Callable[[Key], Awaitable[None]],
         stored: Callable[[Key, str], None] = lambda key, content_type: None,
         quotas: Quotas | None = None,
+        optimised: Optimised | None = None,
     ) -> None:
+        self._optimised = optimised or Optimised()
         self._backend = backend
         self._catalogue = catalogue
         self._renderer = renderer
@@ -148,8 +161,12 @@ class Ingest:
                 limit = self._limits[format.kind]
                 if (incoming.length or 0) > limit:
                     raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
-                async with self._clean(format, replace(roomy, body=body)) as (clean, is_changed):
-                    asset = replace(await self._put(owner, format, clean, idempotency_key, promised), sanitised=is_changed)
+                key = keys.mint(owner, format.extension) if promised is None else promised.key
+                async with self._clean(format, replace(roomy, body=body)) as (clean, before):
+                    original = None if before is None or format.kind is Kind.DRAWING else before
+                    async with self._beside(owner, key, format, original, clean):
+                        asset = await self._put(key, owner, format, clean, idempotency_key, promised)
+                asset = replace(asset, sanitised=before is not None and original is None, optimised=original is not None)
         except MediaError as error:
             self._metrics.upload(kind, error.slug)
             raise
@@ -169,18 +186,47 @@ class Ingest:
             yield replace(incoming, body=body, reserved=(room.name,))
 
     @asynccontextmanager
-    async def _clean(self, format: Format, incoming: Incoming) -> AsyncIterator[tuple[Incoming, bool]]:
-        # What is stored is what every store and CDN gives out later, byte for byte: a drawing is sanitised before.
-        if format.kind is not Kind.DRAWING:
-            yield incoming, False
+    async def _clean(self, format: Format, incoming: Incoming) -> AsyncIterator[tuple[Incoming, Body | None]]:
+        # What is stored is what every store and CDN gives out later, byte for byte: a drawing is sanitised before, a picture made
+        # smaller. With it what came, if that is something else.
+        if format.kind is not Kind.DRAWING and format.name not in self._optimised.formats:
+            yield incoming, None
             return
-        async with self._renderer.cleaned(incoming.body) as clean:
-            yield replace(incoming, body=clean.body, length=clean.size), clean.is_changed
+        async with self._renderer.cleaned(incoming.body, must=format.kind is Kind.DRAWING) as clean:
+            yield replace(incoming, body=clean.body, length=clean.size), clean.before
+
+    @asynccontextmanager
+    async def _beside(self, owner: str, key: Key, format: Format, before: Body | None, incoming: Incoming) -> AsyncIterator[None]:
+        # What came, below what is stored of it; shown when that is. A start finishes or undoes what a kill leaves.
+        if before is None or not self._optimised.keeps_originals:
+            yield
+            return
+        place = keys.parse(f"{key}/{ORIGINAL}.{format.extension}")
+        recorded: list[Asset] = []
+
+        async def admit(staged: ObjectReader) -> None:
+            meta = staged.meta
+            assert meta.sha256 is not None
+            asset = Asset(
+                place, owner, incoming.filename, format.mime, meta.size, meta.sha256, meta.etag, datetime.now(UTC), meta.store,
+                source=key,
+            )  # fmt: skip
+            recorded.append(asset)
+            await self._catalogue.add(asset)
+
+        try:
+            await self._backend.put(place, before, format.mime, admit)
+            yield
+            await self._catalogue.mark(place, State.READY)
+            await self._appeared(place)
+        except BaseException:
+            if recorded:
+                await asyncio.shield(asyncio.create_task(self._undo(recorded[0])))
+            raise
 
     async def _put(
-        self, owner: str, format: Format, incoming: Incoming, idempotency_key: str | None, promised: Promised | None
+        self, key: Key, owner: str, format: Format, incoming: Incoming, idempotency_key: str | None, promised: Promised | None
     ) -> Asset:
-        key = keys.mint(owner, format.extension) if promised is None else promised.key
         recorded: list[Asset] = []
 
         async def admit(staged: ObjectReader) -> None:
@@ -192,7 +238,7 @@ class Ingest:
             )  # fmt: skip
             if format.kind is not Kind.DOCUMENT:
                 seen = await self._renderer.inspect(staged)
-                asset = replace(asset, width=seen.width, height=seen.height, duration_s=seen.duration_s, details=details(seen))
+                asset = described(asset, seen)
             if promised is not None:
                 await promised.still_allowed()
             recorded.append(asset)
@@ -207,6 +253,12 @@ class Ingest:
                 await asyncio.shield(asyncio.create_task(self._undo(recorded[0])))
             raise
         return replace(recorded[0], state=State.READY, store=meta.store)  # another than admitted it, if that one failed behind
+
+    async def _known(self, asset: Asset) -> set[str]:
+        # The digests of what is stored and of what came, where that is kept.
+        stem = f"{asset.key}/{ORIGINAL}."
+        beside = {other.sha256 for other in await self._catalogue.derived(asset.key) if other.key.startswith(stem)}
+        return {asset.sha256, *beside}
 
     async def _undo(self, asset: Asset) -> None:
         try:
@@ -230,9 +282,12 @@ class Ingest:
         if format is None:
             await streams.drained(digest.through(body))
         else:
-            async with self._clean(format, replace(incoming, body=body)) as (clean, is_changed):
+            came = streams.Digest()
+            async with self._clean(format, replace(incoming, body=came.through(body))) as (clean, before):
                 await streams.drained(digest.through(clean.body))
-            earlier = replace(earlier, sanitised=is_changed)
+            earlier = replace(earlier, sanitised=before is not None and format.kind is Kind.DRAWING)
+            if format.kind is not Kind.DRAWING and came.hex in await self._known(earlier):
+                return earlier
         if digest.hex != earlier.sha256:
             raise IdempotencyReused("this Idempotency-Key was used for other bytes: send a new one")
         return earlier

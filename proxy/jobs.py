@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -79,8 +79,13 @@ class JobBook(Protocol):
 
     async def get(self, id: str) -> Job | None: ...
 
-    async def page(self, owner: str, limit: int, after: str | None = None, key: Key | None = None) -> JobPage:
-        """Up to *limit* of the owner's jobs, those on *key* alone if given, newest first, beyond the id *after*."""
+    async def page(
+        self, owner: str | None, limit: int, after: str | None = None, key: Key | None = None, stage: Stage | None = None
+    ) -> JobPage:
+        """Up to *limit* of the owner's jobs, newest first, beyond the id *after*; None: of everybody's.
+
+        Those on *key* alone, or at *stage*, if given.
+        """
         ...
 
     async def claim(self, holder: str, now: datetime, until: datetime) -> Job | None:
@@ -118,6 +123,10 @@ class JobBook(Protocol):
 
     async def backlog(self) -> dict[Stage, int]:
         """How many jobs are WAITING and how many RUNNING."""
+        ...
+
+    async def oldest(self, now: datetime) -> timedelta:
+        """How long the WAITING job that is due has waited longest; nothing if there is none."""
         ...
 
     async def tidy(self, before: datetime, limit: int) -> int:

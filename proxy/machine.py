@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import structlog
 
@@ -26,9 +26,14 @@ from proxy.errors import StartError
 from proxy.house import House, Role, lives
 from proxy.keys import Key
 from proxy.observe import Metrics
+from proxy.orders import automatic
 from proxy.ports import Bus
 from proxy.quotas import Quota
 from proxy.settings import Settings, Truncated
+from proxy.working import load, provided
+
+if TYPE_CHECKING:
+    from processors.pool_http import FarPool
 
 PATROL_S = 5.0
 FLEETING = "fleeting"
@@ -49,7 +54,7 @@ class Machine:
     catalogue: SqlCatalogue
     thumbnails: LocalBackend
     fleeting: BoundedBackend | UsedBackend
-    pool: Pool | PoolClient
+    pool: Pool | PoolClient | FarPool
 
 
 @asynccontextmanager
@@ -68,9 +73,10 @@ async def machine(
         )
         spool = _spool(data / "spool", house)
         marks = _watermarks(settings, data / "watermarks", house)
+        orders = automatic(load(settings)) if provided(settings) else None
         quota = Quota(settings.media_quota_bytes, settings.media_quota_objects)
-        catalogue = await stack.enter_async_context(SqlCatalogue(database(settings), quota, notes(settings), told))
-        pool = await stack.enter_async_context(_pool(settings, house, marks, data))
+        catalogue = await stack.enter_async_context(SqlCatalogue(database(settings), quota, notes(settings), told, orders))
+        pool = await stack.enter_async_context(_pool(settings, house, marks, data, metrics))
         fleeting = await stack.enter_async_context(_fleeting(settings, house, bus, metrics))
         yield Machine(spool, marks, catalogue, thumbnails, fleeting, pool)
 
@@ -150,6 +156,11 @@ def _spool(folder: Path, house: House) -> Path:
 def _watermarks(settings: Settings, folder: Path, house: House) -> tuple[Watermark, ...]:
     if not house.is_shared:
         emptied(folder)
+    return watermarks_in(settings, folder)
+
+
+def watermarks_in(settings: Settings, folder: Path) -> tuple[Watermark, ...]:
+    """The watermarks of this deployment, copied into *folder*, which workers may read; raises StartError."""
     if settings.media_watermarks is None:
         return ()
     try:
@@ -159,7 +170,38 @@ def _watermarks(settings: Settings, folder: Path, house: House) -> tuple[Waterma
 
 
 @asynccontextmanager
-async def _pool(settings: Settings, house: House, marks: tuple[Watermark, ...], data: Path) -> AsyncIterator[Pool | PoolClient]:
+async def _pool(
+    settings: Settings, house: House, marks: tuple[Watermark, ...], data: Path, metrics: Metrics
+) -> AsyncIterator[Pool | PoolClient | FarPool]:
+    processors: list[FarPool] = []
+    metrics.gauge(
+        "media_processors_up", "Processors of PROCESSOR_URL that take work", lambda: sum(far.up for far in processors), least=True
+    )
+    if not settings.processor_url:
+        async with _near_pool(settings, house, marks, data) as near:
+            yield near
+        return
+    # Imported where there are processors: the client side of HTTP takes memory.
+    from processors.pool_http import FarPool  # noqa: PLC0415
+
+    async with AsyncExitStack() as stack:
+        local = await stack.enter_async_context(_near_pool(settings, house, marks, data)) if settings.processor_local else None
+        token = None if settings.processor_token is None else settings.processor_token.get_secret_value()
+        processors.append(await stack.enter_async_context(FarPool(settings.processor_url, token, local, metrics.asked, _noted)))
+        yield processors[0]
+
+
+def _noted(processor: str, reason: str | None) -> None:
+    if reason is None:
+        log.info("processor.there", processor=processor)
+    else:
+        log.warning("processor.away", processor=processor, reason=reason)
+
+
+@asynccontextmanager
+async def _near_pool(
+    settings: Settings, house: House, marks: tuple[Watermark, ...], data: Path
+) -> AsyncIterator[Pool | PoolClient]:
     path = house.sockets / "pool"
     if house.role is Role.SERVER:
         places = settings.render_workers + settings.render_queue
@@ -170,7 +212,12 @@ async def _pool(settings: Settings, house: House, marks: tuple[Watermark, ...], 
     for folder in readable if settings.media_local_store else readable[1:]:
         folder.mkdir(mode=0o700, exist_ok=True)  # what a worker may read is settled when it starts
     async with Pool(
-        limits(settings, marks), settings.render_workers, settings.render_queue, settings.media_render_wait, readable=readable
+        limits(settings, marks),
+        settings.render_workers,
+        settings.render_queue,
+        settings.media_render_wait,
+        readable=readable,
+        lazily=bool(settings.processor_url),
     ) as pool:
         if house.role is Role.ALONE:
             yield pool

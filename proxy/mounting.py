@@ -112,6 +112,7 @@ def mount(
         ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
         ("jobs", "/api/jobs", {"GET": jobs.page, "HEAD": jobs.page}),
         ("job", "/api/jobs/{id}", {"GET": jobs.get, "HEAD": jobs.get, "DELETE": jobs.cancel}),
+        ("job-retry", "/api/jobs/{id}/retry", {"POST": jobs.retry}),
         ("events", "/api/events", {"GET": events.stream}),
         ("hook", "/api/hooks/minio", {"POST": hooks.notify, "HEAD": hooks.ping}),
         ("health", "/api/health", {"GET": health.health, "HEAD": health.health}),

@@ -78,6 +78,14 @@ class Metrics:
             "media_job_seconds", "Jobs worked on, by outcome: done, failed, put off, lost (cancelled, or taken over)", ["outcome"],
             buckets=JOB_SECONDS, registry=registry,
         )  # fmt: skip
+        self._processed = Histogram(
+            "media_processor_seconds", "Jobs of `media-proxy processor`, by what was asked and how it ended", ["do", "outcome"],
+            buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self._asked = Counter(
+            "media_processor_attempts", "Attempts to have work done by a processor, by outcome: ok, refused (by what the file is), "
+            "busy, lost, local (this machine did it), nobody", ["outcome"], registry=registry,
+        )  # fmt: skip
         self._limited = Counter("media_rate_limited", "Requests refused because of a rate limit", ["limit"], registry=registry)
         self._redis = Counter(
             "media_redis_commands", "Commands to Redis by outcome: ok, late (no answer within 50 ms), failed", ["outcome"],
@@ -155,6 +163,14 @@ class Metrics:
 
     def job(self, outcome: str, seconds: float) -> None:
         self._jobs.labels(outcome).observe(seconds)
+
+    def processed(self, do: str, outcome: str, seconds: float) -> None:
+        """A processor has come to the end of a job."""
+        self._processed.labels(do, outcome).observe(seconds)
+
+    def asked(self, outcome: str) -> None:
+        """A processor was asked for something."""
+        self._asked.labels(outcome).inc()
 
     def limited(self, limit: str) -> None:
         self._limited.labels(limit).inc()

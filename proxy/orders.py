@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from processors import formats
-from processors.errors import MediaError, Unsupported
+from processors.errors import Unsupported
 from processors.profiles import Profile
 from proxy.auth import Principal
 from proxy.claims import Clock, utc_now
@@ -22,7 +21,7 @@ from proxy.keys import Key
 from proxy.ports import Asset, Catalogue, State
 
 WAITING = 256
-"""uploads whose automatic jobs are being written down"""
+"""words to workers that are on their way"""
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +52,7 @@ class Orders:
         self._clock = clock
         self._errands = Errands(WAITING)
 
-    async def order(self, asset: Asset, name: str, idempotency_key: str | None = None, priority: int = ASKED_FOR) -> Job:
+    async def order(self, asset: Asset, name: str, idempotency_key: str | None = None) -> Job:
         """Have the profile *name* made of *asset*; what is under way or done already is not begun again."""
         profile = self._profiles.get(name)
         if profile is None:
@@ -64,10 +63,7 @@ class Orders:
             raise Unsupported(f"{name} cannot be made of {asset.content_type}")
         if not self._provided:
             raise NotProvided("this service has no ffmpeg, which makes films")
-        job = Job(
-            _new_id(self._clock()), asset.owner, asset.key, asset.etag, name, _work(asset, profile), self._clock(),
-            priority=priority, idempotency_key=idempotency_key,
-        )  # fmt: skip
+        job = _job(asset, profile, self._clock(), ASKED_FOR, idempotency_key)
         found = await self._book.order(job, self._most_open)
         is_named = idempotency_key is not None and found.idempotency_key == idempotency_key
         if found.stage is Stage.DONE and not is_named and not await self._stands(found):
@@ -81,11 +77,14 @@ class Orders:
         return found
 
     def stored(self, key: Key, content_type: str) -> None:
-        """Order what is made of each upload of this type; returns at once."""
+        """What is made of each upload of this type was written down with its record: have it begun. Returns at once."""
         format = formats.by_mime(content_type)
-        names = [one.name for one in self._profiles.values() if one.automatic and format is not None and one.suits(format.kind)]
-        if names and self._provided and not self._errands.begin(lambda: self._order_all(key, names)):
-            log.warning("jobs.not_ordered", key=key)
+        if (
+            self._provided
+            and format is not None
+            and any(one.automatic and one.suits(format.kind) for one in self._profiles.values())
+        ):
+            self._errands.begin(self._ordered)
 
     async def get(self, principal: Principal, id: str) -> Job:
         """The job, if it is theirs; raises NotFound."""
@@ -94,9 +93,18 @@ class Orders:
             raise NotFound("no job has this id")
         return job
 
-    async def page(self, owner: str, limit: int, after: str | None, key: Key | None) -> JobPage:
+    async def page(self, owner: str, limit: int, after: str | None, key: Key | None, stage: Stage | None) -> JobPage:
         """Up to *limit* of the owner's, newest first."""
-        return await self._book.page(owner, limit, after, key)
+        return await self._book.page(owner, limit, after, key, stage)
+
+    async def retry(self, job: Job) -> Job:
+        """Order again what has failed or was canceled; raises Conflict for other jobs, NotFound when its source is gone."""
+        if job.stage not in (Stage.FAILED, Stage.CANCELED):
+            raise Conflict(f"the job is {job.stage}: only what has failed or was canceled is done again")
+        asset = await self._catalogue.get(job.key)
+        if asset is None or asset.state is not State.READY:
+            raise NotFound("the object is not there any more")
+        return await self.order(asset, job.profile)
 
     async def cancel(self, job: Job) -> None:
         """End it; what works on it ends within a second. Raises Conflict if it has ended otherwise."""
@@ -111,22 +119,31 @@ class Orders:
         """Wait a moment for what is being written down."""
         await self._errands.finish(5.0)
 
-    async def _order_all(self, key: Key, names: list[str]) -> None:
-        try:
-            asset = await self._catalogue.get(key)
-            if asset is not None and asset.state is State.READY and asset.source is None:
-                await asyncio.gather(*(self.order(asset, name, priority=AUTOMATIC) for name in names))
-        except MediaError as error:
-            log.warning("jobs.not_ordered", key=key, reason=error.slug)
-
     async def _stands(self, job: Job) -> bool:
         found = await self._catalogue.many(job.results)
         return len(found) == len(job.results)
 
 
+def automatic(profiles: Mapping[str, Profile], clock: Clock = utc_now) -> Callable[[Asset], list[Job]]:
+    """What is ordered for each upload, to be written down in the transaction that shows it."""
+
+    def ordered(asset: Asset) -> list[Job]:
+        format = formats.by_mime(asset.content_type)
+        if format is None or asset.source is not None:
+            return []
+        wanted = [one for one in profiles.values() if one.automatic and one.suits(format.kind)]
+        return [_job(asset, profile, clock(), AUTOMATIC) for profile in wanted]
+
+    return ordered
+
+
+def _job(asset: Asset, profile: Profile, now: datetime, priority: int, idempotency_key: str | None = None) -> Job:
+    work = hashlib.sha256("\0".join((asset.key, asset.etag, profile.name, profile.revision)).encode()).hexdigest()
+    return Job(
+        _new_id(now), asset.owner, asset.key, asset.etag, profile.name, work, now,
+        priority=priority, idempotency_key=idempotency_key,
+    )  # fmt: skip
+
+
 def _new_id(now: datetime) -> str:
     return f"job_{int(now.astimezone(UTC).timestamp() * 1_000_000):014x}{secrets.token_hex(8)}"
-
-
-def _work(asset: Asset, profile: Profile) -> str:
-    return hashlib.sha256("\0".join((asset.key, asset.etag, profile.name, profile.revision)).encode()).hexdigest()

@@ -214,8 +214,12 @@ class Asset:
     """what its owner says of it: names, and texts, numbers, true or false"""
     revision: int = 0
     """how often the record has changed"""
+    embedded: Mapping[str, Any] | None = None
+    """what its makers wrote into it (`Inspected.embedded`); None if nobody looked yet, and in lists, which go without"""
     sanitised: bool = False
     """whether what was sent had to be changed (SVG): told at the upload, and not recorded"""
+    optimised: bool = False
+    """whether it has fewer bytes than were sent, and the same pixels: told at the upload, and not recorded"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,11 +266,11 @@ class Catalogue(Protocol):
         ...
 
     async def many(self, keys: Sequence[Key]) -> dict[Key, Asset]:
-        """The READY assets among *keys*, some hundreds at most, in one request."""
+        """The READY assets among *keys*, some hundreds at most, in one request, as in a list."""
         ...
 
-    async def describe(self, key: Key, etag: str, details: Mapping[str, Any]) -> None:
-        """Keep *details* with the asset, if it is still the write *etag*."""
+    async def describe(self, key: Key, etag: str, details: Mapping[str, Any], embedded: Mapping[str, Any]) -> None:
+        """Keep *details* and what is *embedded* with the asset, if it is still the write *etag*."""
         ...
 
     async def amend(self, asset: Asset) -> bool:
@@ -362,11 +366,12 @@ class SharedCache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CleanBody:
-    """A drawing that is safe to show; *is_changed* tells whether something had to be taken out of it."""
+    """A body as it is to be stored; *is_changed* tells whether it is another than came, and *before* is that one then."""
 
     body: Body
     size: int
     is_changed: bool
+    before: Body | None = None
 
 
 class Renderer(Protocol):
@@ -390,8 +395,11 @@ class Renderer(Protocol):
         """Answer those who wait in *batch*, one by one; what keeps all of them from being made is raised."""
         ...
 
-    def cleaned(self, drawing: Body) -> AbstractAsyncContextManager[CleanBody]:
-        """*drawing*, an SVG, without what could act or reach outwards; the body is there within the context."""
+    def cleaned(self, body: Body, *, must: bool = True) -> AbstractAsyncContextManager[CleanBody]:
+        """A drawing (SVG) without what could act or reach outwards, or a picture in fewer bytes, for as long as the context lasts.
+
+        Unless it *must* be done, what cannot be done is left as it came, and nothing is raised for that.
+        """
         ...
 
 

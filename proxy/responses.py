@@ -48,7 +48,7 @@ def media_headers(opened: Opened, terms: Terms) -> CIMultiDict[str]:
     kind = _kind(meta.content_type)
     headers["Content-Type"] = meta.content_type
     headers["Content-Security-Policy"] = PLAYER if kind in {Kind.VIDEO, Kind.AUDIO} else SANDBOX
-    headers["Accept-Ranges"] = "bytes" if opened.name is None else "none"
+    headers["Accept-Ranges"] = "none" if opened.version.etag.weak else "bytes"
     if degraded:
         headers["X-Media-Degraded"] = ", ".join(degraded)
     # Pictures, films and sound of types that we know are shown; everything else, SVG and HTML above all, is a download.

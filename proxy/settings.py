@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-from base64 import b64decode
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -26,9 +24,23 @@ from pydantic import (
 
 from processors.grammar import SPELLINGS
 from proxy import peer, redis_address
-from proxy.spelling import GIB, MIB, Bytes, Count, Rates, Seconds, StoreProfile, Texts, listed, size
+from proxy.spelling import (
+    GIB,
+    MIB,
+    Bytes,
+    Count,
+    Rates,
+    Seconds,
+    StoreProfile,
+    Texts,
+    absolute,
+    cores,
+    is_weak,
+    listed,
+    size,
+    webhook_key,
+)  # fmt: skip
 
-WEAK_SECRETS = frozenset({"secret", "changeme", "change-me", "password", "your-256-bit-secret", "your-secret-key", "jwt-secret"})
 ALGORITHMS = frozenset({"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512", "EdDSA"})
 
 
@@ -218,6 +230,9 @@ class Settings(BaseModel):
         20 * GIB, description="bytes of all uploads together that wait to be confirmed, and of all that are on their way in pieces"
     )
 
+    media_optimize: Texts = Field((), description="jpeg and png, if they are to be stored in fewer bytes where nothing is lost")
+    media_optimize_originals: bool = Field(True, description="whether what came is kept beside the smaller one")
+
     media_quota_bytes: Bytes | None = Field(None, description="bytes that one owner may have, unfinished uploads included")
     media_quota_objects: int | None = Field(None, ge=1, le=1 << 50, description="objects that one owner may have")
 
@@ -243,6 +258,13 @@ class Settings(BaseModel):
     media_variants_bytes: Annotated[int, BeforeValidator(size), Field(ge=1 << 20, le=1 << 50)] = Field(
         GIB, description="renditions of free sizes kept on the local disk"
     )
+
+    processor_url: Texts = Field((), max_length=16, description="processors that make pictures, in place of this machine")
+    processor_token: SecretStr | None = Field(None, description="what they and we share, 32 bytes or more")
+    processor_local: bool = Field(False, description="whether pictures are made here while no processor answers")
+    processor_host: str = Field("127.0.0.1", min_length=1, description="address that `media-proxy processor` listens on")
+    processor_port: int = Field(10030, ge=0, le=65535, description="its port; 0 takes a free one")
+    processor_spool_bytes: Bytes = Field(4 * GIB, description="sources that lie on its disk at one time")
 
     media_profiles: Path | None = Field(None, description="file of profiles (TOML) for films and sound; without it there are some")
     media_job_workers: int = Field(
@@ -287,12 +309,12 @@ class Settings(BaseModel):
     @field_validator("media_public_url", "s3_endpoint_url", "minio_public_endpoint")
     @classmethod
     def _absolute(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError("is an http or https address without user and query, such as https://media.example")
-        return url.rstrip("/")
+        return None if url is None else absolute(url)
+
+    @field_validator("processor_url")
+    @classmethod
+    def _all_absolute(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(absolute, urls))
 
     @field_validator("database_url")
     @classmethod
@@ -320,6 +342,13 @@ class Settings(BaseModel):
                 raise ValueError("lists exact origins, such as https://app.example (no path, no *)")
         return origins
 
+    @field_validator("media_optimize")
+    @classmethod
+    def _can_be_smaller(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(names) - {"jpeg", "png"}:
+            raise ValueError(f"lists jpeg and png, and not {min(unknown)[:16]}")
+        return names
+
     @field_validator("media_ignored_parameters")
     @classmethod
     def _unknown(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -330,17 +359,17 @@ class Settings(BaseModel):
                 raise ValueError(f"cannot have {name}, which means something here")
         return names
 
-    @field_validator("jwt_secret")
+    @field_validator("jwt_secret", "processor_token")
     @classmethod
     def _strong(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and _is_weak(secret.get_secret_value()):
+        if secret is not None and is_weak(secret.get_secret_value()):
             raise ValueError("needs 32 bytes or more that nobody can guess; `openssl rand -base64 48` makes some")
         return secret
 
     @field_validator("media_url_secrets", "media_hook_token")
     @classmethod
     def _all_strong(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(_is_weak(secret.get_secret_value().rpartition(":")[2]) for secret in secrets):
+        if any(is_weak(secret.get_secret_value().rpartition(":")[2]) for secret in secrets):
             raise ValueError("needs 32 bytes or more in each secret; `openssl rand -base64 48` makes some")
         return secrets
 
@@ -348,7 +377,7 @@ class Settings(BaseModel):
     @classmethod
     def _signs(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         try:
-            if not all(24 <= len(_webhook_key(secret)) <= 64 for secret in secrets):
+            if not all(24 <= len(webhook_key(secret)) <= 64 for secret in secrets):
                 raise ValueError
         except ValueError:
             raise ValueError("is whsec_ and 24 to 64 bytes in Base64; `media-proxy events secret` makes one") from None
@@ -397,17 +426,17 @@ class Settings(BaseModel):
     @property
     def webhook_secrets(self) -> tuple[bytes, ...]:
         """The keys that sign what the back end is told."""
-        return tuple(map(_webhook_key, self.media_webhook_secret))
+        return tuple(map(webhook_key, self.media_webhook_secret))
 
     @property
     def render_workers(self) -> int:
         """How many worker processes there are."""
-        return self.media_render_workers or max(1, _cores())
+        return self.media_render_workers or max(1, cores())
 
     @property
     def job_threads(self) -> int:
         """How many threads the program of a job has."""
-        return self.media_job_threads or max(1, _cores())
+        return self.media_job_threads or max(1, cores())
 
     @property
     def render_queue(self) -> int:
@@ -415,22 +444,6 @@ class Settings(BaseModel):
         return self.media_render_queue or 8 * self.render_workers
 
 
-def _is_weak(secret: str) -> bool:
-    return len(secret.encode()) < 32 or secret.lower().strip() in WEAK_SECRETS or len(set(secret)) < 8
-
-
-def _cores() -> int:
-    # The cores this process may use, which in a container are fewer than the machine's.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _fault(item: Any) -> str:
     text = str(item["msg"]).removeprefix("Value error, ")
     return f"{str(item['loc'][0]).upper()}: {text}" if item["loc"] else text
-
-
-def _webhook_key(secret: SecretStr) -> bytes:
-    prefix, found, text = secret.get_secret_value().partition("whsec_")
-    if prefix or not found:
-        raise ValueError
-    return b64decode(text, validate=True)

@@ -11,7 +11,7 @@ from processors import formats, grammar
 from processors.errors import BadParameter
 from processors.formats import Kind
 from processors.quantities import MAX_SIDE_PX
-from processors.transform import DATA_FORMATS
+from processors.transform import CUES, DATA_FORMATS, MOVING
 from proxy import addresses, keys, ladder
 from proxy.conditions import version_name
 from proxy.errors import BadKey, BadRequest
@@ -104,6 +104,6 @@ def _format(given: Any) -> str:
         name = grammar.read(f"format={given}").get("format") or "" if isinstance(given, str) and given.isalnum() else ""
     except BadParameter:
         name = ""
-    if name in DATA_FORMATS | {""}:
+    if name in DATA_FORMATS | {"", CUES, *MOVING}:
         raise BadRequest("format is one of a picture, or auto", param="format")
     return name

@@ -71,16 +71,11 @@ class Warming:
 
     def begin(self, key: Key, content_type: str) -> None:
         """Have everything made of *key*, in the background; nothing if nothing can be shown of it."""
-        format = formats.by_mime(content_type)
-        if format is not None and format.kind in SHOWN:
-            self._begin(key, self._wanted())
+        self._begin(key, self._wishes(content_type))
 
     async def progress(self, key: Key, content_type: str) -> dict[str, Progress]:
         """How far each rendition of *key* is. What is not there, and was not refused, is begun."""
-        format = formats.by_mime(content_type)
-        if format is None or format.kind not in SHOWN:
-            return {}
-        wanted = self._wanted()
+        wanted = self._wishes(content_type)
         found = {name: await self._progress(key, name, wish) for name, wish in wanted.items()}
         self._begin(key, {name: wanted[name] for name, progress in found.items() if progress is Progress.PENDING})
         return found
@@ -88,6 +83,12 @@ class Warming:
     async def finish(self) -> None:
         """End what is under way: it is begun again when somebody asks for it."""
         await self._errands.finish(0.0)
+
+    def _wishes(self, content_type: str) -> dict[str, Wish]:
+        format = formats.by_mime(content_type)
+        if format is None or format.kind not in SHOWN:
+            return {}
+        return {name: wish for name, wish in self._wanted().items() if format.kind is Kind.VIDEO or not wish[0].is_of_films}
 
     def _begin(self, key: Key, wanted: Mapping[str, Wish]) -> None:
         new = {name: transform for name, transform in wanted.items() if (key, name) not in self._pending}

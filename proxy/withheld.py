@@ -21,9 +21,9 @@ log = structlog.get_logger(__name__)
 
 
 class Withheld:
-    """The keys of QUARANTINED assets. Entered, it learns them, and looks again every two seconds.
+    """The keys of QUARANTINED assets, and all below them, which was made of them.
 
-    While the catalogue does not answer, those that were known stay withheld.
+    Entered, it learns them, and looks again every two seconds. While the catalogue does not answer, those that were known stay.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -32,7 +32,10 @@ class Withheld:
         self._task: asyncio.Task[None] | None = None
 
     def __contains__(self, key: object) -> bool:
-        return key in self._keys
+        if not self._keys or not isinstance(key, str):
+            return False
+        ends = (at for at, letter in enumerate(key) if letter == "/")
+        return key in self._keys or any(key[:end] in self._keys for end in ends)
 
     async def __aenter__(self) -> Self:
         await self._look()

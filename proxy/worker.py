@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from aiohttp import web
 
 from processors import transcode
+from processors.errors import MediaError
 from proxy import stores
 from proxy.adapters.alone import NoBus
 from proxy.adapters.catalogue import SqlCatalogue
@@ -25,33 +27,39 @@ from proxy.house import House, Role
 from proxy.machine import database, notes
 from proxy.observe import Metrics, configure_logs
 from proxy.quotas import Quota
+from proxy.run import address_of
 from proxy.settings import Settings
 from proxy.ties import tied
-from proxy.working import working
+from proxy.working import Working, working
+
+HEALTH_S = 5.0
 
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, tokens: Tokens, at_once: int) -> None:
-    """Work until SIGTERM or SIGINT; what is unfinished then is handed back. Raises StartError."""
+def run(settings: Settings, tokens: Tokens, at_once: int, seen_at: tuple[str, int] | None) -> None:
+    """Work until SIGTERM or SIGINT; what is unfinished then is handed back. Raises StartError, and OSError for *seen_at*.
+
+    That is the host and port of its metrics and its health, if it is to show them.
+    """
     configure_logs(settings.media_log_level)
     if not transcode.is_there():
         raise StartError("FFmpeg is not installed: apt-get install ffmpeg bubblewrap, or brew install ffmpeg")
-    asyncio.run(_work(settings, tokens, at_once))
+    asyncio.run(_work(settings, tokens, at_once, seen_at))
 
 
-async def _work(settings: Settings, tokens: Tokens, at_once: int) -> None:
+async def _work(settings: Settings, tokens: Tokens, at_once: int, seen_at: tuple[str, int] | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _opened(settings, tokens, at_once):
+    async with _opened(settings, tokens, at_once) as (work, metrics), _shown(work, metrics, seen_at):
         log.info("worker.begun", at_once=at_once)
         await stop.wait()
     log.info("worker.ended")
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, tokens: Tokens, at_once: int) -> AsyncIterator[None]:
+async def _opened(settings: Settings, tokens: Tokens, at_once: int) -> AsyncIterator[tuple[Working, Metrics]]:
     data, metrics = settings.media_data_dir, Metrics()
     for name in ("thumbnails", "incoming", *(["media"] if settings.media_local_store else [])):
         (data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,6 +75,36 @@ async def _opened(settings: Settings, tokens: Tokens, at_once: int) -> AsyncIter
         kept = await stack.enter_async_context(
             stores.opened(settings, thumbnails, catalogue, partial(service_token, tokens), metrics, spool, house, NoBus())
         )
-        work = working(settings, kept.media, catalogue, max_bytes(settings), feed, ties.bus, metrics, at_once)
-        await stack.enter_async_context(work)
+        work = await stack.enter_async_context(
+            working(settings, kept.media, catalogue, max_bytes(settings), feed, ties.bus, metrics, at_once, watches=True)
+        )
+        yield work, metrics
+
+
+@asynccontextmanager
+async def _shown(work: Working, metrics: Metrics, seen_at: tuple[str, int] | None) -> AsyncIterator[None]:
+    if seen_at is None:
         yield
+        return
+
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(body=metrics.page(), headers={"Content-Type": metrics.content_type})
+
+    async def health(request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(HEALTH_S):
+                return web.json_response({"status": "ok", **await work.state()})
+        except (MediaError, TimeoutError):
+            return web.json_response({"status": "failing"}, status=503)
+
+    app = web.Application()
+    app.router.add_get("/metrics", page)
+    app.router.add_get("/health", health)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, *seen_at).start()
+        log.info("worker.shown", address=address_of(runner.addresses[0]))
+        yield
+    finally:
+        await runner.cleanup()

@@ -18,6 +18,7 @@ from processors.transcode import Transcoder
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.jobs import SqlJobs
 from proxy.bench import Bench, floor
+from proxy.claims import utc_now
 from proxy.errors import StartError
 from proxy.feed import Feed
 from proxy.jobs import OPEN, Job, JobBook, Stage
@@ -72,17 +73,17 @@ async def working(
             stack.push_async_callback(_ended, asyncio.create_task(workshop.run_for_ever()))
 
         if watches:
-            open_jobs = dict.fromkeys(OPEN, 0)
+            open_jobs, oldest = dict.fromkeys(OPEN, 0), [0.0]
             metrics.gauge("media_jobs_waiting", "Jobs that wait for a worker", lambda: open_jobs[Stage.WAITING])
             metrics.gauge("media_jobs_running", "Jobs in work, wherever", lambda: open_jobs[Stage.RUNNING])
-            stack.push_async_callback(_ended, asyncio.create_task(_watch(book, open_jobs)))
+            metrics.gauge("media_jobs_oldest_seconds", "How long the job waits that has waited longest", lambda: oldest[0])
+            stack.push_async_callback(_ended, asyncio.create_task(_watch(book, open_jobs, oldest)))
 
         async def ordered() -> None:
             wake()
             await bus.say(TOPIC, "ordered")
 
-        provided = settings.media_job_workers == 0 or transcode.is_there()
-        orders = Orders(book, catalogue, known, settings.media_jobs_open, ordered, provided=provided)
+        orders = Orders(book, catalogue, known, settings.media_jobs_open, ordered, provided=provided(settings))
         stack.push_async_callback(orders.finish)
 
         async def state() -> Mapping[str, Any]:
@@ -91,6 +92,11 @@ async def working(
             return {"ffmpeg": there, "sandbox": (await transcoder.cell()).sandbox if there else None, **backlog}
 
         yield Working(orders, state)
+
+
+def provided(settings: Settings) -> bool:
+    """Whether there is somebody to work on jobs: here, or elsewhere, as it is then taken for granted."""
+    return settings.media_job_workers == 0 or transcode.is_there()
 
 
 def load(settings: Settings) -> Mapping[str, Profile]:
@@ -111,10 +117,11 @@ def bounds(settings: Settings) -> Bounds:
     return Bounds(deadline_s, int(deadline_s * settings.job_threads) + 1, settings.media_job_memory, settings.media_job_bytes)
 
 
-async def _watch(book: JobBook, counts: dict[Stage, int]) -> None:
+async def _watch(book: JobBook, counts: dict[Stage, int], oldest: list[float]) -> None:
     while True:
         with suppress(MediaError):  # then it is shown as it was
             counts.update(await book.backlog())
+            oldest[0] = (await book.oldest(utc_now())).total_seconds()
         await asyncio.sleep(WATCH_S)
 
 

@@ -30,12 +30,13 @@ MOST_WORKERS = 4
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker for each core, four at most. None for the tests of one file, which run one after the other anyway: what they print
-    is seen, and a debugger can be used."""
+    """A worker for each core and one more, since many tests wait; four at most. None for the tests of one file, which run one after
+    the other anyway: what they print is seen, and a debugger can be used."""
     files = {argument.partition("::")[0] for argument in config.args}
     if len(files) == 1 and all(Path(file).is_file() for file in files):
         return 0
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores + 1, MOST_WORKERS)
 
 
 @pytest.fixture(scope="session")

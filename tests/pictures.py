@@ -367,6 +367,12 @@ def dawn(kind: str) -> bytes:
 
 
 @cache
+def long_dawn() -> bytes:
+    """The same for 160 seconds, brighter by one each second; each fifth frame is a key frame."""
+    return _film("mp4", "libx264", [Image.new("RGB", (64, 48), (number // 10,) * 3) for number in range(1600)])
+
+
+@cache
 def noisy(seconds: float = 3) -> bytes:
     """A film that does not shrink: some 60 KB a frame."""
     frames = (Random(number).randbytes(320 * 240) for number in range(round(seconds * 10)))
@@ -434,12 +440,13 @@ def webm(width: int = 160, height: int = 120, *, seconds: float = 1) -> bytes:
     return _film("webm", "libvpx", _pages(width, height, seconds))
 
 
-def _sound(kind: str, codec: str, seconds: float) -> bytes:
+def _sound(kind: str, codec: str, seconds: float, silent_s: float = 0) -> bytes:
     rate = 48_000
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=kind) as file:
         stream = file.add_stream(codec, rate=rate, layout="mono")
-        wave = array("h", (round(8000 * math.sin(2 * math.pi * 440 * n / rate)) for n in range(round(seconds * rate))))
+        wave = array("h", bytes(2 * round(silent_s * rate)))
+        wave += array("h", (round(8000 * math.sin(2 * math.pi * 440 * n / rate)) for n in range(round(seconds * rate))))
         frame = av.AudioFrame(format="s16", layout="mono", samples=len(wave))
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
         frame.planes[0].update(wave.tobytes())
@@ -462,10 +469,24 @@ def mp3(seconds: float = 1) -> bytes:
     return _sound("mp3", "libmp3lame", seconds)
 
 
+def covered(cover: bytes, mime: str) -> bytes:
+    """A tone in MP3 with *cover* as its front cover: ID3v2.3, section 4.15."""
+    body = b"\0" + mime.encode() + b"\0\x03\0" + cover
+    frame = b"APIC" + struct.pack(">IH", len(body), 0) + body
+    size = bytes(len(frame) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\3\0\0" + size + frame + mp3()
+
+
 @cache
 def wav(seconds: float = 1) -> bytes:
     """A tone in PCM."""
     return _sound("wav", "pcm_s16le", seconds)
+
+
+@cache
+def half_silent() -> bytes:
+    """A second of silence and a second of a tone, in PCM."""
+    return _sound("wav", "pcm_s16le", 1, silent_s=1)
 
 
 @cache

@@ -24,10 +24,12 @@ COMPOSERS = {
     "proxy.checkup",
     "proxy.cli",
     "proxy.keeper",
+    "proxy.lists",
     "proxy.machine",
     "proxy.maintenance",
     "proxy.mounting",
     "proxy.processes",
+    "proxy.processor",
     "proxy.promising",
     "proxy.resuming",
     "proxy.stores",
@@ -49,7 +51,7 @@ S3 = {name for name in MODULES if name.startswith("proxy.adapters.s3")}
 REDIS = {name for name in MODULES if name.startswith("proxy.adapters.redis")}
 DOORS = {
     "aiobotocore": S3,
-    "aiohttp": LISTENING | REMOTE | S3,
+    "aiohttp": LISTENING | REMOTE | S3 | {f"processors.{name}" for name in ("pool_http", "service", "webline")},
     "aiohttp_cors": {"proxy.mounting"},
     "alembic": {"proxy.adapters.schema", *MIGRATIONS},
     "asyncpg": {"proxy.adapters.postgres", "proxy.adapters.postgres_probes"},
@@ -78,7 +80,7 @@ DOORS = {
         "proxy.adapters.tables",
         *MIGRATIONS,
     },
-    "typer": {"proxy.cli"},
+    "typer": {"proxy.cli", "proxy.lists"},
     **{decoder: {name for name in MODULES if name.startswith("processors.")} - PURE for decoder in DECODERS},
 }
 """Each outside library and the modules that may import it; its failures become ours there."""
@@ -167,7 +169,7 @@ def test_the_environment_is_read_by_the_command_alone() -> None:
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}
     }
-    assert readers <= {"proxy.settings", "proxy.cli"}
+    assert readers <= {"proxy.settings", "proxy.cli", "proxy.command"}
 
 
 def test_no_module_makes_a_client_a_lock_or_the_settings_when_it_is_imported() -> None:

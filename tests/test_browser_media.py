@@ -13,7 +13,7 @@ from proxy import keys
 from proxy.adapters.local import LocalBackend
 from tests import pictures
 from tests.browser import chromium, opened
-from tests.kit.client import Client
+from tests.kit.client import Client, media
 from tests.kit.server import RunningServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -52,6 +52,20 @@ async def test_a_film_and_a_sound_play_at_their_own_address(
             while not (seconds := await page.evaluate("document.querySelector('video, audio')?.duration || 0")):
                 await page.screenshot()
         assert seconds == pytest.approx(1, abs=0.2)
+
+
+async def test_a_preview_of_a_film_plays_and_a_player_may_seek_in_it(
+    browser: Browser, server: RunningServer, client: Client
+) -> None:
+    address = f"{media(client.stored(pictures.dawn('mp4'))['key'])}?dur=2&w=64&format=mp4"
+    async with opened(browser, server.url) as page:
+        await page.set_content(f'<video muted preload="auto" src="{server.url}{address}"></video>')
+        seek = """async () => {
+            const film = document.querySelector("video");
+            await new Promise(done => { film.onseeked = done; film.currentTime = 1.5; });
+            return [film.currentTime, film.duration, film.videoWidth];
+        }"""
+        assert await page.evaluate(seek) == [1.5, pytest.approx(2, abs=0.1), 64]
 
 
 async def test_what_could_run_script_is_a_download_and_runs_in_no_frame(

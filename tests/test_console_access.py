@@ -129,6 +129,7 @@ async def test_everything_can_be_done_by_keyboard_alone(visit: Visit, client: Cl
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("button", name=f"Delete {first}")).to_be_focused()
         await page.keyboard.press("Enter")
+        await expect(page.get_by_role("button", name="Keep it")).to_be_focused()
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await expect(page.get_by_text(f"{first} is deleted.")).to_be_visible()

@@ -31,6 +31,7 @@ from proxy.ports import Admit, Body, ByteRange, Listed, ObjectMeta, ObjectReader
 from tests.kit.minio_admin import account
 from tests.kit.ports import free_port
 from tests.kit.postgres import PostgresServer
+from tests.kit.processor import TOKEN, RunningProcessor
 from tests.kit.server import KEPT_VARIABLES, REPOSITORY, SECRET, RunningServer
 from tests.kit.stores import ObjectStore
 
@@ -505,3 +506,16 @@ def test_a_database_that_does_not_let_us_in_is_broken_and_its_secret_is_not_show
     assert report.states("database")["connections"] == "skipped"
     assert "no-such-word" not in report.text
     assert postgres_server.password not in report.text
+
+
+def test_a_processor_is_reached_and_takes_our_token(examine: Callable[..., Report], tmp_path: Path) -> None:
+    with RunningProcessor(tmp_path / "processor") as processor:
+        report = examine(PROCESSOR_URL=processor.url, PROCESSOR_TOKEN=TOKEN)
+        assert set(report.states("processor").values()) == {"ok"}
+        report = examine(PROCESSOR_URL=processor.url, PROCESSOR_TOKEN="a secret that the processor does not have")
+        assert report.status == 1
+        assert "PROCESSOR_TOKEN" in report.said("processor", "token", "broken")
+
+
+def test_what_is_no_processor_is_named(examine: Callable[..., Report], server: RunningServer) -> None:
+    assert "PROCESSOR_URL" in examine(PROCESSOR_URL=server.url).said("processor", "token", "broken")

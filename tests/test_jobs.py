@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests import pictures
 from tests.conftest import Harmless
@@ -82,6 +86,12 @@ def works(server: RunningServer) -> bool:
     return any(named(one) == "ffmpeg" for one in programs(server))
 
 
+def command(server: RunningServer, *words: str) -> subprocess.CompletedProcess[str]:
+    """What `media-proxy jobs` says beside *server*."""
+    program = [sys.executable, "-m", "proxy", "jobs", *words]
+    return subprocess.run(program, env=server.env, cwd=server.folder, capture_output=True, text=True, timeout=60, check=False)
+
+
 def left(server: RunningServer) -> list[str]:
     """Files of jobs below the data folder."""
     return [name for _, _, names in os.walk(server.data / "jobs") for name in names]
@@ -109,6 +119,22 @@ def test_a_film_is_never_made_larger_and_stays_upright(client: Client) -> None:
     (made,) = ended(client, begun(client, source["key"], "1080p"))["results"]
     record = client.get(f"/api/assets/{made['key']}").json
     assert (record["width"], record["height"]) == (240, 320)
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_a_film_in_high_dynamic_range_is_toned_down_like_its_stills(client: Client, tmp_path: Path, transfer: str) -> None:
+    # 58 % of PQ is the white of a page, 75 % of HLG.
+    luma = round(64 + 876 * {"smpte2084": 0.58, "arib-std-b67": 0.75}[transfer])
+    source = client.stored(pictures.hdr(transfer, (luma, 512, 512)), "video/mp4")
+    (made,) = ended(client, begun(client, source["key"], "360p"))["results"]
+    (picture, *_) = films.look(client.get(made["url"]).body, tmp_path)["streams"]
+    assert [picture[f"color_{name}"] for name in ("transfer", "primaries", "space")] == ["bt709"] * 3
+    greys = []
+    for key in (source["key"], made["key"]):
+        with Image.open(io.BytesIO(client.get(media(key, "w=64&format=png&time=0")).body)) as still:
+            greys.append(still.convert("L").getpixel((32, 24)))
+    assert greys[0] == pytest.approx(greys[1], abs=25)
+    assert min(greys) > 150
 
 
 @pytest.mark.parametrize(("profile", "content_type", "codec"), [("aac", "audio/mp4", "aac"), ("opus", "audio/ogg", "opus")])
@@ -189,7 +215,7 @@ def test_an_order_that_is_not_understood_leaves_nothing(
     assert client.get("/api/jobs").json["jobs"] == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "cursor=nonsense", "state=done", "key=../x"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "cursor=nonsense", "state=x", "owner=x", "key=../x"])
 def test_a_list_that_is_not_understood_is_refused(client: Client, query: str) -> None:
     assert client.get(f"/api/jobs?{query}").status == 400
 
@@ -282,6 +308,31 @@ def test_automatic_profiles_are_made_of_each_upload_that_they_suit(serve: Callab
     source = client.stored(pictures.mp4(), "video/mp4")
     assert until(lambda: [one["state"] for one in client.get("/api/jobs").json["jobs"]] == ["done"], PATIENCE_S)
     assert client.get("/api/jobs").json["jobs"][0]["key"] == source["key"]
+
+
+def test_an_upload_that_was_acknowledged_has_its_automatic_jobs(serve: Callable[..., RunningServer], tmp_path: Path) -> None:
+    (tmp_path / "profiles.toml").write_text('[small]\ncontainer = "mp4"\nheight = 120\nautomatic = true\n')
+    client = serve(MEDIA_PROFILES=str(tmp_path / "profiles.toml"), MEDIA_JOB_WORKERS="0").client("u7")
+    key = client.stored(pictures.mp4(), "video/mp4")["key"]
+    assert [(one["key"], one["profile"]) for one in client.get("/api/jobs").json["jobs"]] == [(key, "small")]
+
+
+def test_what_has_failed_is_listed_and_done_again(serve: Callable[..., RunningServer]) -> None:
+    server = serve(MEDIA_JOB_BYTES="10K", MEDIA_JOB_WORKERS="1")
+    client = server.client("u7")
+    source = client.stored(pictures.mp4(640, 480, seconds=2), "video/mp4")
+    job = ended(client, begun(client, source["key"], "360p"))
+    assert job["state"] == "failed"
+    assert [one["id"] for one in client.get("/api/jobs?state=failed").json["jobs"]] == [job["id"]]
+    assert client.get("/api/jobs?state=done").json["jobs"] == []
+    again = client.post(f"/api/jobs/{job['id']}/retry")
+    assert (again.status, again.json["profile"], again.headers["Location"]) == (202, "360p", f"/api/jobs/{again.json['id']}")
+    assert ended(client, again.json)["state"] == "failed"
+    assert command(server, "list").stdout.count("too-costly") == 2
+    retried = command(server, "retry", job["id"])
+    assert ended(client, {"id": retried.stdout.strip()})["state"] == "failed"
+    assert client.post(f"/api/jobs/{begun(client, client.stored(pictures.wav(2))['key'], 'opus')['id']}/retry").status == 409
+    assert command(server, "retry", "job_unknown").returncode == 2
 
 
 def test_a_result_beyond_the_quota_is_not_kept(serve: Callable[..., RunningServer]) -> None:

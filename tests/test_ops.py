@@ -335,7 +335,7 @@ def test_every_fault_is_named_in_one_message(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [
     ("JWT_SECRET", "your-256-bit-secret"), ("JWT_PUBLIC_KEY", "not a key"), ("MEDIA_DATA_DIR", "/dev/null/x"),
-    ("MEDIA_HOST", "256.1.1.1"),
+    ("MEDIA_HOST", "203.0.113.1"),
 ])  # fmt: skip
 def test_a_bad_setting_stops_the_start_with_its_name_and_without_a_secret(tmp_path: Path, name: str, value: str) -> None:
     env: dict[str, str | None] = {name: value}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,9 +14,8 @@ from processors.batch import Batch
 from processors.errors import MediaError
 from processors.formats import Kind
 from processors.pool import Pool
-from processors.pool_socket import PoolClient, PoolListener
 from processors.transform import Transform
-from processors.values import Limits, Rendered
+from processors.values import Rendered
 from proxy.adapters.memory import MemoryBackend
 from proxy.adapters.renderer import PoolRenderer
 from proxy.errors import Unavailable
@@ -27,6 +24,7 @@ from proxy.ports import ByteRange, ObjectMeta, ObjectReader
 from proxy.sources import Overwritten, Sources
 from tests import pictures
 from tests.contracts.bodies import body
+from tests.kit import renderers
 
 STILL = Transform(width=64, format="png")
 PAD = 40 << 20
@@ -84,22 +82,10 @@ class Bench:
             return (await self._renderer.inspect(source)).width
 
 
-@asynccontextmanager
-async def opened(*, far: bool) -> AsyncIterator[Bench]:
-    async with AsyncExitStack() as stack:
-        spool = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        pool = await stack.enter_async_context(Pool(Limits(), 1, 4, readable=(spool,)))
-        shown: Pool | PoolClient = pool
-        if far:
-            await stack.enter_async_context(PoolListener(pool, spool / "pool"))
-            shown = await stack.enter_async_context(PoolClient(spool / "pool", 4))
-        yield Bench(CountingStore(), pool, PoolRenderer(shown, spool), spool)
-
-
-@pytest.fixture(params=[False, True], ids=["here", "far"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    async with opened(far=request.param) as one:
-        yield one
+@pytest.fixture(params=renderers.EVERY)
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    async with renderers.renderer(request.param, tmp_path) as (renderer, pool):
+        yield Bench(CountingStore(), pool, renderer, tmp_path)
 
 
 async def test_a_still_and_a_look_need_a_small_part_of_a_long_film(bench: Bench) -> None:
@@ -109,7 +95,7 @@ async def test_a_still_and_a_look_need_a_small_part_of_a_long_film(bench: Bench)
     assert sum(span.length() for span in bench.store.asked) < 2 << 20
     whole = await bench.store.stored(pictures.dawn("mp4"))
     assert (await bench.still(whole, Transform(width=64, format="png", time="1.5"))).data == still.data
-    assert [path.name for path in bench.spool.iterdir() if path.name != "pool"] == []
+    assert [*bench.spool.iterdir()] == []
 
 
 async def test_no_part_is_asked_for_twice_and_a_film_that_is_read_on_comes_in_larger_parts(bench: Bench) -> None:

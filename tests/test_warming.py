@@ -26,6 +26,9 @@ warm = true
 [part]
 query = "crop=500,500,10,10"
 warm = true
+[scenes]
+query = "sprite=2x2&w=32"
+warm = true
 [cold]
 query = "w=50"
 """
@@ -56,7 +59,7 @@ def made(server: RunningServer, data: bytes) -> tuple[str, Any]:
 def test_presets_are_made_at_the_upload_in_one_decode(warm: RunningServer) -> None:
     before, batches = warm.metric("media_render_seconds_count", outcome="ok"), warm.metric("media_render_batches_total")
     key, ended = made(warm, pictures.jpeg(1200, 900))
-    assert ended == {"card": "ready", "wide": "ready", "part": "ready"}
+    assert ended == {"card": "ready", "wide": "ready", "part": "ready"}  # scenes are of films
     assert warm.metric("media_render_seconds_count", outcome="ok") == before + 3
     assert warm.metric("media_render_batches_total") == batches + 1
     for query in ("preset=card", "preset=wide", "preset=part"):
@@ -122,3 +125,12 @@ def test_what_a_restart_has_lost_is_made_when_somebody_asks_how_far_it_is(warm: 
     warm.settle()
     warm.restart()
     assert set(progress(warm.client("me"), key).values()) == {"ready"}, "what is stored needs not be made again"
+
+
+def test_a_film_has_its_poster_and_its_storyboard_from_the_upload_on(warm: RunningServer) -> None:
+    key, ended = made(warm, pictures.mp4())
+    assert ended == {"card": "ready", "wide": "ready", "part": "failed", "scenes": "ready"}
+    before = warm.metric("media_render_seconds_count", outcome="ok")
+    for name in ("card", "scenes"):
+        assert warm.client().get(media(key, f"preset={name}")).status == 200
+    assert warm.metric("media_render_seconds_count", outcome="ok") == before

@@ -84,3 +84,11 @@ def test_a_start_neither_shows_nor_clears_it_away(serve: Callable[..., RunningSe
     assert Client(server.url).get(media(key)).status == 404
     mark(server, key, "ready")
     assert until(lambda: Client(server.url).get(media(key)).status == 200)
+
+
+def test_what_was_made_of_it_is_withheld_with_it(server: RunningServer, owner: str, quarantined: str) -> None:
+    below = f"{quarantined}/360p-12345678-1.mp4"
+    server.place(below, PHOTO, "image/jpeg")
+    assert Client(server.url).get(media(below)).status == 404
+    mark(server, quarantined, "ready")
+    assert until(lambda: Client(server.url).get(media(below)).status == 200)

@@ -12,6 +12,7 @@ import pytest
 from tests import pictures
 from tests.kit import films
 from tests.kit.client import Client
+from tests.kit.ports import free_port
 from tests.kit.redis import RedisServer
 from tests.kit.server import START_S, RunningServer
 from tests.kit.sse import Stream
@@ -27,13 +28,14 @@ Work = Callable[..., "RunningWorker"]
 class RunningWorker(RunningServer):
     """`python -m proxy worker` on the folder and the settings of *server*."""
 
-    def __init__(self, server: RunningServer, folder: Path, **env: str) -> None:
+    def __init__(self, server: RunningServer, folder: Path, *words: str, **env: str) -> None:
         super().__init__(folder, {**server.env, **env})
+        self._words = words
 
     @property
     def command(self) -> list[str]:
         """What starts it."""
-        return [*super().command[:-1], "worker", "--concurrency", "1"]
+        return [*super().command[:-1], "worker", "--concurrency", "1", *self._words]
 
     def start(self, seconds: float = START_S) -> Self:
         """Start it and wait until it works."""
@@ -158,3 +160,16 @@ def test_two_workers_do_each_job_once(apart: Callable[..., RunningServer], work:
     found = [ended(client, job) for job in jobs]
     assert [(job["state"], job["attempts"]) for job in found] == [("done", 1)] * 6
     assert len(json.loads(client.get("/api/assets").body)["assets"]) == 12
+
+
+def test_a_worker_shows_its_figures_and_its_health(apart: Callable[..., RunningServer], tmp_path: Path) -> None:
+    server = apart()
+    port = free_port()
+    worker = RunningWorker(server, tmp_path / "worker", "--metrics-port", str(port))
+    with worker:
+        client = server.client("u7")
+        job = begun(client, client.stored(pictures.mp4(), "video/mp4")["key"], "quick")
+        assert ended(client, job)["state"] == "done"
+        shown = Client(f"http://127.0.0.1:{port}")
+        assert 'media_job_seconds_count{outcome="done"} 1.0' in shown.get("/metrics").text
+        assert shown.get("/health").json["status"] == "ok"

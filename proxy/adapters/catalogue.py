@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.adapters import listing
 from proxy.adapters.counting import counted, standing
 from proxy.adapters.events import Notes
-from proxy.adapters.jobs import canceled
-from proxy.adapters.tables import assets, jobs, reservations
+from proxy.adapters.jobs import booked, canceled
+from proxy.adapters.tables import LISTED, assets, jobs, reservations
 from proxy.errors import BadRequest, Conflict, Unavailable
 from proxy.events import Kind
+from proxy.jobs import Job
 from proxy.keys import Key
 from proxy.ports import Asset, Page, State
 from proxy.quotas import Quota
@@ -30,6 +31,8 @@ COUNTED = frozenset(State) - {State.DELETED}
 """The states in which an asset counts for its owner."""
 SAID = frozenset({"filename", "idempotency_key", "focal", "metadata", "revision"})
 """What the owner of an asset has said of it, which stays when its bytes change."""
+SAID_IN_JSON = frozenset({"details", "embedded"})
+"""What has been found in an asset; null where nobody looked."""
 CHANGED = {"revision": assets.c.revision + 1}
 UNBOUNDED = Quota()
 HIDDEN = assets.c.state != sql.literal_column("'ready'")
@@ -91,8 +94,10 @@ class SqlCatalogue:
         quota: Quota = UNBOUNDED,
         notes: Notes | None = None,
         told: Callable[[str, int], Awaitable[None]] | None = None,
+        orders: Callable[[Asset], Sequence[Job]] | None = None,
     ) -> None:
         self._database = database
+        self._orders = orders
         self._notes = notes
         self._told = told
         self.quota = quota
@@ -127,6 +132,7 @@ class SqlCatalogue:
             row = (await connection.execute(assets.insert().values(_row(asset)).returning(*assets.columns))).one()
             if asset.state in TOLD_OF and self._notes is not None:
                 noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
+            await self._order(connection, row)
             if asset.state in COUNTED:
                 await self._count(connection, asset, asset.size, 1, reserved)
             if reserved:
@@ -144,9 +150,14 @@ class SqlCatalogue:
                 raise Conflict("the record is of another write")
             await self._count(connection, asset, asset.size - before.size, 0)
             await canceled(connection, datetime.now(UTC), jobs.c.key == asset.key)
+            await self._order(connection, row)
             if self._notes is not None:
                 noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
         await self.tell(noted)
+
+    async def _order(self, connection: AsyncConnection, row: Any) -> None:
+        if self._orders is not None and row.state == State.READY:
+            await booked(connection, self.insert, self._orders(_asset(row)))
 
     async def _count(
         self, connection: AsyncConnection, asset: Asset, size: int, objects: int, reserved: Sequence[str] = ()
@@ -185,8 +196,10 @@ class SqlCatalogue:
             row = (await connection.execute(query.where(assets.c.state.in_(before)))).first()
         if row is None:
             row = (await connection.execute(query)).first()
-        elif self._notes is not None and kind is not None:
-            noted = await self._notes.take(connection, row, kind)
+        elif kind is not None:
+            await self._order(connection, row)
+            if self._notes is not None:
+                noted = await self._notes.take(connection, row, kind)
         if row is not None and state is State.DELETED:
             await counted(connection, self.insert, row.owner, -row.size, -1)
         if row is not None and state in ENDS_WORK:
@@ -242,15 +255,16 @@ class SqlCatalogue:
 
     async def many(self, keys: Sequence[Key]) -> dict[Key, Asset]:
         """The READY assets among *keys*."""
-        query = assets.select().where(assets.c.key.in_(keys), assets.c.state == str(State.READY))
+        query = sql.select(*LISTED).where(assets.c.key.in_(keys), assets.c.state == str(State.READY))
         async with self.begun() as connection:
             return {asset.key: asset for asset in map(_asset, await connection.execute(query))}
 
-    async def describe(self, key: Key, etag: str, details: Mapping[str, Any]) -> None:
-        """Keep *details* with the asset."""
+    async def describe(self, key: Key, etag: str, details: Mapping[str, Any], embedded: Mapping[str, Any]) -> None:
+        """Keep both with the asset."""
         query = assets.update().where(assets.c.key == key, assets.c.etag == etag)
+        query = query.values(details=json.dumps(details), embedded=json.dumps(embedded), **CHANGED)
         async with self.begun() as connection:
-            await connection.execute(query.values(details=json.dumps(details), **CHANGED))
+            await connection.execute(query)
 
     async def amend(self, asset: Asset) -> bool:
         """Let what its owner says of it be as *asset* has it."""
@@ -280,7 +294,7 @@ class SqlCatalogue:
     async def kept(self, limit: int, after: Key | None = None) -> list[Asset]:
         """READY and QUARANTINED ones, by key, beyond *after*."""
         shown = assets.c.state.in_([str(State.READY), str(State.QUARANTINED)])
-        query = assets.select().where(shown, assets.c.key > (after or "")).order_by(assets.c.key).limit(limit)
+        query = sql.select(*LISTED).where(shown, assets.c.key > (after or "")).order_by(assets.c.key).limit(limit)
         async with self.begun() as connection:
             return [_asset(row) for row in await connection.execute(query)]
 
@@ -329,7 +343,8 @@ def _row(asset: Asset) -> dict[str, Any]:
     row = {column.name: getattr(asset, column.name) for column in assets.columns}
     row["created"] = int(asset.created.timestamp() * 1_000_000)
     row["state"] = str(asset.state)
-    row["details"] = None if asset.details is None else json.dumps(asset.details)
+    for name in SAID_IN_JSON:
+        row[name] = None if row[name] is None else json.dumps(row[name])
     row["metadata"] = json.dumps(asset.metadata) if asset.metadata else None
     return row
 
@@ -338,6 +353,7 @@ def _asset(row: sql.Row[Any]) -> Asset:
     fields = dict(row._mapping)
     fields["created"] = datetime.fromtimestamp(fields["created"] / 1_000_000, UTC)
     fields["state"] = State(fields["state"])
-    fields["details"] = None if fields["details"] is None else json.loads(fields["details"])
+    for name in SAID_IN_JSON & fields.keys():
+        fields[name] = None if fields[name] is None else json.loads(fields[name])
     fields["metadata"] = json.loads(fields["metadata"] or "{}")
     return Asset(**fields)

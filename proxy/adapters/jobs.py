@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sql
@@ -24,11 +24,19 @@ IS_OPEN = sql.text("stage IN ('waiting', 'running')")
 """As its index has it: SQLite uses that only where the same words are in the query."""
 RETRY_S = 30
 
+Insert = Callable[..., Any]
+
 
 async def canceled(connection: AsyncConnection, now: datetime, which: sql.ColumnElement[bool]) -> int:
     """End the open jobs among those as CANCELED; how many that were."""
     values = {"stage": Stage.CANCELED, "work": None, "holder": None, "ended": _stamp(now)}
     return (await connection.execute(jobs.update().where(which, IS_OPEN).values(values))).rowcount
+
+
+async def booked(connection: AsyncConnection, insert: Insert, ordered: Iterable[Job]) -> None:
+    """Write down what is ordered for an upload; what is there already is not begun again."""
+    for job in ordered:
+        await connection.execute(insert(jobs).values(_row(job)).on_conflict_do_nothing())
 
 
 class SqlJobs:
@@ -57,10 +65,13 @@ class SqlJobs:
             row = (await connection.execute(jobs.select().where(jobs.c.id == id))).first()
         return None if row is None else _job(row)
 
-    async def page(self, owner: str, limit: int, after: str | None = None, key: Key | None = None) -> JobPage:
-        """The owner's, newest first: ids begin with the time."""
-        query = jobs.select().where(jobs.c.owner == owner)
+    async def page(
+        self, owner: str | None, limit: int, after: str | None = None, key: Key | None = None, stage: Stage | None = None
+    ) -> JobPage:
+        """The owner's or everybody's, newest first: ids begin with the time."""
+        query = jobs.select() if owner is None else jobs.select().where(jobs.c.owner == owner)
         query = query if key is None else query.where(jobs.c.key == key)
+        query = query if stage is None else query.where(jobs.c.stage == stage)
         query = query if after is None else query.where(jobs.c.id < after)
         async with self._catalogue.begun() as connection:
             found = [_job(row) for row in await connection.execute(query.order_by(jobs.c.id.desc()).limit(limit + 1))]
@@ -149,6 +160,13 @@ class SqlJobs:
         async with self._catalogue.begun() as connection:
             found = {Stage(row[0]): int(row[1]) for row in await connection.execute(query)}
         return {stage: found.get(stage, 0) for stage in OPEN}
+
+    async def oldest(self, now: datetime) -> timedelta:
+        """How long the job waits that is due and has waited longest."""
+        query = sql.select(sql.func.min(jobs.c.created)).where(IS_OPEN, jobs.c.stage == Stage.WAITING, jobs.c.due <= _stamp(now))
+        async with self._catalogue.begun() as connection:
+            since = _moment((await connection.execute(query)).scalar_one())
+        return timedelta() if since is None else max(timedelta(), now - since)
 
     async def tidy(self, before: datetime, limit: int) -> int:
         """Forget old ones."""

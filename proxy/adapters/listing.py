@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from proxy.adapters.counting import stamp
-from proxy.adapters.tables import assets
+from proxy.adapters.tables import LISTED, assets
 from proxy.ports import Asset
 from proxy.selection import Selection, Sort
 
@@ -39,7 +39,7 @@ def _part(owner: str, selection: Selection, position: tuple[str | int, str] | No
     column, key = COLUMNS[selection.sort], assets.c.key
     # What goes by keys, or has a folder, is found by the keys, which begin with their owner: the owner's index would not help.
     by_key = selection.sort is Sort.KEY or selection.prefix is not None
-    query = assets.select().where((assets.c.owner.concat("") if by_key else assets.c.owner) == owner)
+    query = sql.select(*LISTED).where((assets.c.owner.concat("") if by_key else assets.c.owner) == owner)
     query = query.where(assets.c.state == selection.state)
     if by_key:
         begins = selection.prefix or f"{owner}/"

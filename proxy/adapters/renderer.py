@@ -1,4 +1,4 @@
-"""Pictures made on this machine: the port over `processors.pool`, which wants a file where the store may have none.
+"""Pictures made by worker processes, here or far: the port over a pool, which wants a file where the store may have none.
 
 A film in a far store is not fetched: its file has holes, which are filled as a worker comes to them (`processors.sparse`).
 """
@@ -14,14 +14,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
+import structlog
+
 from processors.batch import Batch
-from processors.errors import Busy, Crashed
-from processors.pool import File, Pool
-from processors.pool_socket import PoolClient
+from processors.errors import Busy, Crashed, MediaError
+from processors.pool import File, Workers
 from processors.sparse import Sparse
 from processors.values import Inspected
 from proxy.errors import Unavailable
 from proxy.ports import Body, ByteRange, CleanBody, ObjectReader
+
+log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 1 << 16
 UPLOAD_WAIT_S = 30.0
@@ -29,16 +32,17 @@ UPLOAD_WAIT_S = 30.0
 
 
 class PoolRenderer:
-    """Renders in the worker processes of *pool*. A source that is no file of this machine is written to *spool* first.
+    """Renders in the worker processes of *pool*, wherever they are.
 
-    At most as many sources lie there at a time as *pool* has places: beyond them callers are told Busy.
+    A source that is no file of this machine is written to *spool* first. At most as many lie there at a time as *pool* has places:
+    beyond them callers are told Busy.
     """
 
-    def __init__(self, pool: Pool | PoolClient, spool: Path) -> None:
+    def __init__(self, pool: Workers, spool: Path) -> None:
         self._pool = pool
         self._spool = spool
-        self._room = pool.places
-        self._desk = pool.places
+        self._sources = 0
+        self._drawings = 0
 
     @property
     def places(self) -> int:
@@ -63,22 +67,34 @@ class PoolRenderer:
             await self._pool.render(path, batch)
 
     @asynccontextmanager
-    async def cleaned(self, drawing: Body) -> AsyncIterator[CleanBody]:
-        """*drawing*, an SVG, without what could act. It lies in the spool meanwhile, beside sources and as many as they."""
-        if not self._desk:
+    async def cleaned(self, body: Body, *, must: bool = True) -> AsyncIterator[CleanBody]:
+        """A drawing without what could act, a picture in fewer bytes. It lies in the spool, beside sources and as many as they."""
+        if self._drawings >= self._pool.places:
             raise Busy
-        self._desk -= 1
+        self._drawings += 1
         try:
-            with tempfile.NamedTemporaryFile(dir=self._spool, buffering=0) as spooled:
-                await _fill(spooled, drawing)
-                clean = await self._pool.clean(Path(spooled.name), wait_s=UPLOAD_WAIT_S)
-                if clean.data is not None:
-                    spooled.seek(0)
-                    spooled.truncate()
-                    await _fill(spooled, _one(clean.data))
-                yield CleanBody(_again(spooled), spooled.tell(), clean.data is not None)
+            with (
+                tempfile.NamedTemporaryFile(dir=self._spool, buffering=0) as came,
+                tempfile.NamedTemporaryFile(dir=self._spool, buffering=0) as changed,
+            ):
+                await _fill(came, body)
+                data = await self._clean(Path(came.name), must=must)
+                if data is None:
+                    yield CleanBody(_again(came), came.tell(), is_changed=False)
+                    return
+                await _fill(changed, _one(data))
+                yield CleanBody(_again(changed), changed.tell(), is_changed=True, before=_again(came))
         finally:
-            self._desk += 1
+            self._drawings -= 1
+
+    async def _clean(self, path: Path, *, must: bool) -> bytes | None:
+        try:
+            return (await self._pool.clean(path, wait_s=UPLOAD_WAIT_S)).data
+        except MediaError as error:
+            if must:
+                raise
+            log.info("upload.not_optimised", reason=error.slug)
+            return None
 
     @asynccontextmanager
     async def _file_of(self, source: ObjectReader) -> AsyncIterator[File]:
@@ -88,15 +104,15 @@ class PoolRenderer:
             except FileNotFoundError as error:
                 raise Unavailable("the object was overwritten at this moment", retry_after_s=1) from error
             return
-        if not self._room:
+        if self._sources >= self._pool.places:
             raise Busy
-        self._room -= 1
+        self._sources += 1
         try:
             with tempfile.NamedTemporaryFile(dir=self._spool, buffering=0) as spooled:
                 await _fill(spooled, aiter(source))
                 yield Path(spooled.name) if source.parts is None else await _holed(spooled, source)
         finally:
-            self._room += 1
+            self._sources -= 1
 
 
 async def _holed(spooled: IO[bytes], source: ObjectReader) -> Sparse:

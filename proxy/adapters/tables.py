@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest revision: a database that has it is opened without importing Alembic (11 MiB)."""
 UNFINISHED = sql.text("state != 'ready'")
 DERIVED = sql.text("source IS NOT NULL")
@@ -34,6 +34,7 @@ assets = sql.Table(
     sql.Column("source", BYTEWISE),
     sql.Column("metadata", sql.Text, comment="JSON"),
     sql.Column("revision", sql.Integer, nullable=False, server_default="0"),
+    sql.Column("embedded", sql.Text, comment="JSON"),
     sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
     sql.Index("ix_assets_owner_created", "owner", "created", "key"),
     sql.Index("ix_assets_owner_type", "owner", "content_type", "created", "key"),
@@ -41,6 +42,8 @@ assets = sql.Table(
     sql.Index("ix_assets_unfinished", "state", sqlite_where=UNFINISHED),
     sql.Index("ix_assets_source", "source", sqlite_where=DERIVED),
 )
+LISTED = tuple(column for column in assets.columns if column.name != "embedded")
+"""Of a record what lists have: the other columns may hold 16 KiB."""
 debts = sql.Table(
     "debts",
     metadata,

@@ -89,6 +89,7 @@ export class Details {
       ["Renditions", asset.state === "quarantined" ? null : this.#renditions(asset)],
       ["Presets", asset.presets ? this.#presets(asset) : null],
       ["Metadata", asset.metadata ? metadata(asset.metadata) : null],
+      ["In the file", asset.embedded ? metadata(said(asset.embedded)) : null],
     ];
     const list = byId("details");
     const held = list.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
@@ -139,6 +140,22 @@ function metadata(entries) {
     list.append(element("dt", plain(name)), element("dd", plain(text).slice(0, MOST_CHARS)));
   }
   return list;
+}
+
+/** What the makers of a file wrote into it, as pairs; what only its owner sees stands last, and says so. */
+function said({ private: own = {}, ...open }) {
+  const pairs = (part) => Object.entries(part).map(([name, value]) => [spaced(name), phrase(value)]);
+  return Object.fromEntries([...pairs(open), ...pairs(own).map(([name, value]) => [`${name} (only you)`, value])]);
+}
+
+function phrase(value) {
+  if (Array.isArray(value)) return value.join(", ");
+  if (value === null || typeof value !== "object") return String(value);
+  return Object.entries(value).map(([name, one]) => `${spaced(name)} ${one}`).join(", ");
+}
+
+function spaced(name) {
+  return name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
 function copied(text, what) {

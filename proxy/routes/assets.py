@@ -12,7 +12,7 @@ from proxy.amendments import Amendment
 from proxy.assets import Assets
 from proxy.auth import Action, Tokens, owns, require, require_right
 from proxy.conditions import ETag, NotModified, Version, Wanted, version_name
-from proxy.descriptions import point_of
+from proxy.descriptions import embedded, point_of
 from proxy.errors import BadRequest, Forbidden, NotFound
 from proxy.keys import Key
 from proxy.ports import Asset, State
@@ -68,9 +68,14 @@ class Presenter:
             "metadata": asset.metadata,
             **({} if asset.source is None else {"source": asset.source}),
             **({"sanitised": True} if asset.sanitised else {}),
+            **({"optimised": True} if asset.optimised else {}),
             **({"state": str(asset.state)} if asset.state is not State.READY else {}),
             "createdAt": asset.created.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         }
+
+    def record(self, asset: Asset) -> dict[str, Any]:
+        """The same with what its makers wrote into it, for who may see all of that."""
+        return {**self.document(asset), "embedded": embedded(asset.embedded, private=True)}
 
 
 class AssetRoutes:
@@ -131,7 +136,7 @@ class AssetRoutes:
                 Wanted(none_match=responses.wanted(request).none_match).check(version)
             except NotModified:
                 return web.Response(status=304, headers=headers | PRIVATE)
-        return private_json(self._presenter.document(asset) | more, headers=headers)
+        return private_json(self._presenter.record(asset) | more, headers=headers)
 
     async def query(self, request: web.Request) -> web.StreamResponse:
         """What is known of many assets at once, in the order of their keys, each with addresses for a ``srcset``."""

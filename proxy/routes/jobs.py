@@ -12,7 +12,7 @@ from proxy import keys
 from proxy.assets import Assets
 from proxy.auth import Action, Tokens, require, require_right
 from proxy.errors import BadRequest, NotFound
-from proxy.jobs import Job
+from proxy.jobs import Job, Stage
 from proxy.orders import Orders
 from proxy.routes.assets import PREFIX, Presenter, private_json
 from proxy.routes.bodies import json_body
@@ -20,6 +20,7 @@ from proxy.routes.bodies import json_body
 SUFFIX = "/jobs"
 JOBS = "/api/jobs/"
 PAGE, MAX_PAGE = 50, 200
+STAGES = [*map(str, Stage)]
 _ID = re.compile(r"job_[0-9a-f]{30}")
 _IDEMPOTENCY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -54,10 +55,13 @@ class JobRoutes:
         return private_json(self._document(job), 202, {"Location": self._presenter.absolute(JOBS + job.id)})
 
     async def page(self, request: web.Request) -> web.StreamResponse:
-        """The caller's jobs, newest first; ``key`` for those on one asset, ``limit`` (1-200) and ``cursor`` page through them."""
+        """The caller's jobs, newest first; ``key`` for those on one asset, ``state`` for those in one.
+
+        ``limit`` (1-200) and ``cursor`` page through them.
+        """
         principal = require_right(self._tokens.bearer(request.headers.getall("Authorization", [])), Action.READ)
-        if unknown := set(request.query) - {"limit", "cursor", "key"}:
-            raise BadRequest("only key, limit and cursor are known here", param=min(unknown)[:32])
+        if unknown := set(request.query) - {"limit", "cursor", "key", "state"}:
+            raise BadRequest("only key, state, limit and cursor are known here", param=min(unknown)[:32])
         limit = request.query.get("limit", str(PAGE))
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= MAX_PAGE):
             raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}", param="limit")
@@ -65,12 +69,19 @@ class JobRoutes:
         if cursor is not None and not _ID.fullmatch(cursor):
             raise BadRequest("this cursor is not one of ours", param="cursor")
         key = keys.parse(request.query["key"]) if "key" in request.query else None
-        found = await self._orders.page(principal.owner, int(limit), cursor, key)
+        if (state := request.query.get("state")) is not None and state not in STAGES:
+            raise BadRequest(f"state is one of {', '.join(STAGES)}", param="state", allowed=STAGES)
+        found = await self._orders.page(principal.owner, int(limit), cursor, key, None if state is None else Stage(state))
         return private_json({"jobs": [self._document(job) for job in found.jobs], "nextCursor": found.after})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """One job."""
         return private_json(self._document(await self._job(request, Action.READ)))
+
+    async def retry(self, request: web.Request) -> web.StreamResponse:
+        """Order again what has failed or was canceled: 202 with the new job."""
+        job = await self._orders.retry(await self._job(request, Action.WRITE))
+        return private_json(self._document(job), 202, {"Location": self._presenter.absolute(JOBS + job.id)})
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """End a job that is not done; again, the same answer."""

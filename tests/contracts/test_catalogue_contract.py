@@ -135,10 +135,26 @@ async def test_many_gives_the_ready_ones_among_what_was_asked_for(catalogue: Cat
 
 async def test_a_description_is_kept_with_the_write_that_it_is_of(catalogue: Catalogue) -> None:
     await catalogue.add(asset(details=None))
-    await catalogue.describe(asset().key, "another-etag", {"a": 1})
-    assert (await catalogue.many([asset().key]))[asset().key].details is None
-    await catalogue.describe(asset().key, asset().etag, {"a": [1, None, "\u00e9"]})
-    assert (await catalogue.many([asset().key]))[asset().key].details == {"a": [1, None, "\u00e9"]}
+    await catalogue.describe(asset().key, "another-etag", {"a": 1}, {"public": {}})
+    before = await catalogue.get(asset().key)
+    assert before is not None
+    assert (before.details, before.embedded) == (None, None)
+    await catalogue.describe(asset().key, asset().etag, {"a": [1, None, "\u00e9"]}, {"public": {"title": "\u00e9 \N{CAMERA}"}})
+    after = await catalogue.get(asset().key)
+    assert after is not None
+    assert (after.details, after.embedded) == ({"a": [1, None, "\u00e9"]}, {"public": {"title": "\u00e9 \N{CAMERA}"}})
+
+
+async def test_lists_go_without_what_is_embedded(catalogue: Catalogue) -> None:
+    one = asset(embedded={"public": {"title": "long"}, "private": {}})
+    await catalogue.add(one)
+    assert await catalogue.get(one.key) == one
+    brief = replace(one, embedded=None)
+    assert (await catalogue.page("u7", 10)).assets == [brief]
+    assert await catalogue.many([one.key]) == {one.key: brief}
+    assert await catalogue.kept(10) == [brief]
+    families = Selection.read({"type": "image/*"})
+    assert (await catalogue.page("u7", 10, None, families)).assets == [brief]
 
 
 async def test_what_owners_say_is_kept_of_ready_ones_only_and_in_the_order_in_which_it_is_said(catalogue: Catalogue) -> None:

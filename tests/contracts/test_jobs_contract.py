@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from processors.profiles import Profile
 from proxy import keys
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.events import Notes, SqlEvents
@@ -17,6 +18,7 @@ from proxy.adapters.jobs import SqlJobs
 from proxy.errors import RateLimited
 from proxy.jobs import ASKED_FOR, AUTOMATIC, Job, Stage
 from proxy.keys import Key
+from proxy.orders import automatic
 from proxy.ports import Asset, State
 from tests.kit.databases import Open
 
@@ -212,3 +214,35 @@ async def test_the_backlog_counts_open_ones_and_old_ended_ones_are_forgotten(boo
     assert await book.tidy(NOW, 10) == 0
     assert await book.tidy(SOON, 10) == 1
     assert await book.get(job(2).id) is None
+
+
+async def test_what_is_made_of_each_upload_is_ordered_with_its_record_or_not_at_all(database: Open) -> None:
+    profiles = {name: Profile(name, "mp4", "h264", "aac", automatic=name != "asked") for name in ("one", "two", "asked")}
+    async with SqlCatalogue(database(), orders=automatic(profiles)) as catalogue:
+        book = SqlJobs(catalogue)
+        await catalogue.add(asset(SOURCE))
+        assert (await book.page("u7", 10)).jobs == []
+        await catalogue.mark(SOURCE, State.READY)
+        await catalogue.mark(SOURCE, State.READY)
+        found = (await book.page("u7", 10)).jobs
+        assert {(one.profile, one.key, one.etag, one.priority) for one in found} == {
+            (name, SOURCE, "etag", AUTOMATIC) for name in ("one", "two")
+        }
+        derived = keys.parse(f"{SOURCE}/one.mp4")
+        await catalogue.add(replace(asset(derived, SOURCE), state=State.READY))
+        picture = keys.parse("u7/a.jpg")
+        await catalogue.add(replace(asset(picture), content_type="image/jpeg", state=State.READY))
+        assert len((await book.page("u7", 10)).jobs) == 2
+
+
+async def test_failed_ones_of_all_owners_are_found_and_the_oldest_wait_is_known(book: SqlJobs) -> None:
+    assert await book.oldest(NOW) == timedelta()
+    for number, owner in ((1, "u7"), (2, "u8"), (3, "u8")):
+        await book.order(job(number, owner), 10)
+    assert await book.oldest(NOW + timedelta(seconds=9)) == timedelta(seconds=9)
+    for _ in range(2):
+        claimed = await book.claim("me", NOW, NOW + timedelta(seconds=15))
+        assert claimed is not None
+        await book.fail(claimed.id, "me", {"code": "undecodable", "detail": "so"}, NOW)
+    assert [one.id for one in (await book.page(None, 10, stage=Stage.FAILED)).jobs] == [job(2).id, job(1).id]
+    assert [one.id for one in (await book.page("u8", 10, stage=Stage.WAITING)).jobs] == [job(3).id]

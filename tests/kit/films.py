@@ -44,3 +44,13 @@ def look(data: bytes, folder: Path) -> dict[str, Any]:
     found = json.loads(told.stdout)
     assert isinstance(found, dict)
     return found
+
+
+def sounding(folder: Path) -> bytes:
+    """A film of two seconds with a tone."""
+    path = folder / "sounding.mp4"
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=10:duration=2"]
+    sound = ["-f", "lavfi", "-i", "sine=frequency=440:duration=2"]
+    encoded = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-y", str(path)]
+    subprocess.run(["ffmpeg", "-v", "error", *picture, *sound, *encoded], check=True, timeout=60)
+    return path.read_bytes()

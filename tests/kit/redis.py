@@ -121,6 +121,7 @@ def provided(folder: Path, *further: str) -> RedisServer:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands may take as long as a busy machine lets them: for tests of what they do, and not of how soon."""
     monkeypatch.setattr(adapter, "COMMAND_S", 10.0)
+    monkeypatch.setattr(adapter, "PATIENCE_S", 10.0)
 
 
 @pytest.fixture

@@ -102,12 +102,14 @@ class RunningServer:
         """What starts it."""
         return [sys.executable, "-m", "proxy", "serve"]
 
+    live = "/api/health/live"
+
     def _answers(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"the server ended with {self._process.returncode}:\n{self.output.text[-1500:]}")
         with suppress(OSError):
-            return Client(self.url).get("/api/health/live").status == 200
+            return Client(self.url).get(self.live).status == 200
         return False
 
     def terminate(self) -> None:
