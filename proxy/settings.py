@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    IPvAnyNetwork,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from processors.grammar import SPELLINGS
-from proxy import peer, redis_address
 from proxy.spelling import (
     GIB,
     MIB,
+    Address,
+    Addresses,
     Bytes,
     Count,
+    DatabaseAddress,
+    Networks,
+    Optimisations,
+    Origins,
+    ParameterNames,
+    PeerAddress,
     Rates,
+    RedisAddress,
     Seconds,
+    Secret,
+    Secrets,
     StoreProfile,
     Texts,
-    absolute,
+    WebhookSecrets,
     cores,
-    is_weak,
     listed,
     size,
     webhook_key,
@@ -100,13 +96,11 @@ class Settings(BaseModel):
     media_port: int = Field(10020, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     media_workers: int = Field(1, ge=1, le=64, description="processes that answer requests")
     media_data_dir: Path = Field(Path("media-data"), description="folder of objects, records and the made secret")
-    media_public_url: str | None = Field(
+    media_public_url: Address | None = Field(
         None, description="how clients reach the service, when addresses in answers are to be absolute"
     )
 
-    jwt_secret: SecretStr | None = Field(
-        None, description="shared secret of HS tokens, 32 bytes or more; made once if no key is set"
-    )
+    jwt_secret: Secret | None = Field(None, description="shared secret of HS tokens, 32 bytes or more; made once if no key is set")
     jwt_public_key: str | None = Field(None, description="public key (PEM) of RS, PS, ES or EdDSA tokens, instead of a secret")
     jwt_algorithms: Texts = Field((), description="algorithms accepted, all of one family; HS256 or, with a public key, RS256")
     jwt_audience: str | None = Field(None, description="required aud claim")
@@ -117,14 +111,14 @@ class Settings(BaseModel):
     media_transform_access: TransformAccess = Field(TransformAccess.OPEN, description="open, ladder, presets or signed")
     media_presets: Path | None = Field(None, description="file of presets (TOML)")
     media_watermarks: Path | None = Field(None, description="file of watermarks (TOML)")
-    media_ignored_parameters: Texts = Field((), description="further names in queries that are ignored, such as msclkid")
-    media_url_secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(listed)] = Field(
+    media_ignored_parameters: ParameterNames = Field((), description="further names in queries that are ignored, such as msclkid")
+    media_url_secrets: Secrets = Field(
         (), max_length=4, description="secrets of signed addresses, 32 bytes or more each; name them kid:secret to use kid"
     )
     media_eternal_addresses: bool = Field(False, description="whether a signed address may be without an end")
-    media_cors_origins: Texts = Field((), description="exact origins whose pages may use the API, such as https://app.example")
+    media_cors_origins: Origins = Field((), description="exact origins whose pages may use the API, such as https://app.example")
 
-    media_operator_networks: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(listed)] = Field(
+    media_operator_networks: Networks = Field(
         (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
         description="networks whose direct callers see /metrics and the parts in /api/health without an admin's token",
     )
@@ -137,7 +131,7 @@ class Settings(BaseModel):
     minio_thumbnails_bucket_name: str = Field("sav3-thumbnails", description="its bucket of stored renditions")
     minio_temp_bucket_name: str = Field("sav3-temp", description="its bucket of uploads in progress")
     minio_use_ssl: bool = Field(False, description="whether to speak https with it")
-    minio_public_endpoint: str | None = Field(None, description="how clients reach it, for presigned addresses")
+    minio_public_endpoint: Address | None = Field(None, description="how clients reach it, for presigned addresses")
     minio_upload_access_key: str | None = Field(
         None, description="access key that signs addresses for uploads: of an account that may only write to the temp bucket"
     )
@@ -148,9 +142,9 @@ class Settings(BaseModel):
     aws_secret_access_key: SecretStr | None = Field(None, description="its secret key")
     aws_region: str = Field("us-east-1", min_length=1, description="its region")
     s3_bucket_name: str | None = Field(None, description="the bucket of originals; without it AWS S3 is not used")
-    s3_endpoint_url: str | None = Field(None, description="where the bucket is, if not at AWS")
+    s3_endpoint_url: Address | None = Field(None, description="where the bucket is, if not at AWS")
     s3_profile: StoreProfile = Field("aws", description="what serves it: aws, r2, garage, versitygw, minio or generic")
-    media_proxy_url: str | None = Field(None, description="another media proxy, the third of the stores")
+    media_proxy_url: PeerAddress | None = Field(None, description="another media proxy, the third of the stores")
     media_proxy_token: SecretStr | None = Field(
         None, description="an admin's token for it; without one a token is made with JWT_SECRET, which both must then share"
     )
@@ -162,7 +156,7 @@ class Settings(BaseModel):
     media_delivery: DeliveryMode = Field(DeliveryMode.STREAM, description="stream, redirect or accel")
     media_redirect_lifetime: int = Field(60, ge=1, le=86_400, description="seconds that a presigned address holds")
 
-    database_url: SecretStr | None = Field(
+    database_url: DatabaseAddress | None = Field(
         None,
         description="PostgreSQL for the records, such as postgresql://user:secret@host/db; without it SQLite in the data folder",
     )
@@ -170,7 +164,7 @@ class Settings(BaseModel):
     media_database_deadline: Annotated[float, Field(ge=0.5, le=60)] = Field(
         5.0, description="seconds that PostgreSQL has for one question"
     )
-    redis_url: SecretStr | None = Field(
+    redis_url: RedisAddress | None = Field(
         None, description="Redis, for what several processes share; redis://, rediss://, redis+sentinel:// or redis+cluster://"
     )
     media_redis_prefix: str = Field(
@@ -182,7 +176,7 @@ class Settings(BaseModel):
     media_webhook_url: str | None = Field(
         None, pattern=r"https?://[^\s/?#]+[^\s#]*", description="where the back end is told of events, by POST"
     )
-    media_webhook_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(listed)] = Field(
+    media_webhook_secret: WebhookSecrets = Field(
         (), description="secrets that sign what is told, whsec_ and Base64; several while one takes another's place"
     )
     media_webhook_allow_private: bool = Field(False, description="whether the back end may be in a private network")
@@ -190,7 +184,7 @@ class Settings(BaseModel):
         (5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 28_800),
         description="seconds before each further attempt to tell the back end",
     )
-    media_hook_token: Annotated[tuple[SecretStr, ...], BeforeValidator(listed)] = Field(
+    media_hook_token: Secrets = Field(
         (), max_length=4, description="tokens by which stores may tell of their buckets, 32 bytes or more each"
     )
     media_events_keep: Annotated[int, Field(ge=60, le=90 * 86_400)] = Field(
@@ -202,9 +196,7 @@ class Settings(BaseModel):
     media_rate_renders: Rates = Field((), description="renditions that are made for one client, such as 300/minute")
     media_rate_failed_logins: Rates = Field((), description="tokens and signatures from one address that do not hold")
     media_rate_headers: bool = Field(True, description="whether answers say how the caller stands with the rates")
-    media_trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(listed)] = Field(
-        (), description="networks of the proxies in front, whose X-Forwarded-For counts"
-    )
+    media_trusted_proxies: Networks = Field((), description="networks of the proxies in front, whose X-Forwarded-For counts")
 
     media_max_bytes_image: Bytes = Field(64 * MIB, description="largest picture")
     media_max_bytes_svg: Annotated[int, BeforeValidator(size), Field(gt=0, le=16 * MIB)] = Field(
@@ -230,7 +222,7 @@ class Settings(BaseModel):
         20 * GIB, description="bytes of all uploads together that wait to be confirmed, and of all that are on their way in pieces"
     )
 
-    media_optimize: Texts = Field((), description="jpeg and png, if they are to be stored in fewer bytes where nothing is lost")
+    media_optimize: Optimisations = Field((), description="jpeg and png, if they are to be stored in fewer bytes, nothing lost")
     media_optimize_originals: bool = Field(True, description="whether what came is kept beside the smaller one")
 
     media_quota_bytes: Bytes | None = Field(None, description="bytes that one owner may have, unfinished uploads included")
@@ -259,8 +251,8 @@ class Settings(BaseModel):
         GIB, description="renditions of free sizes kept on the local disk"
     )
 
-    processor_url: Texts = Field((), max_length=16, description="processors that make pictures, in place of this machine")
-    processor_token: SecretStr | None = Field(None, description="what they and we share, 32 bytes or more")
+    processor_url: Addresses = Field((), max_length=16, description="processors that make pictures, in place of this machine")
+    processor_token: Secret | None = Field(None, description="what they and we share, 32 bytes or more")
     processor_local: bool = Field(False, description="whether pictures are made here while no processor answers")
     processor_host: str = Field("127.0.0.1", min_length=1, description="address that `media-proxy processor` listens on")
     processor_port: int = Field(10030, ge=0, le=65535, description="its port; 0 takes a free one")
@@ -300,88 +292,6 @@ class Settings(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             raise BadSettings("\n".join(_fault(item) for item in error.errors(include_url=False, include_input=False))) from None
-
-    @field_validator("media_proxy_url")
-    @classmethod
-    def _leads_to_a_proxy(cls, url: str | None) -> str | None:
-        return None if url is None else peer.checked(url)
-
-    @field_validator("media_public_url", "s3_endpoint_url", "minio_public_endpoint")
-    @classmethod
-    def _absolute(cls, url: str | None) -> str | None:
-        return None if url is None else absolute(url)
-
-    @field_validator("processor_url")
-    @classmethod
-    def _all_absolute(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(absolute, urls))
-
-    @field_validator("database_url")
-    @classmethod
-    def _leads_to_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            parts = urlsplit(url.get_secret_value())
-            if parts.scheme not in {"postgresql", "postgres"} or parts.path in {"", "/"}:
-                raise ValueError(
-                    "is an address such as postgresql://user:secret@host/db; leave it out to keep the records in SQLite"
-                )
-        return url
-
-    @field_validator("redis_url")
-    @classmethod
-    def _leads_to_redis(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            redis_address.parse(url.get_secret_value())
-        return url
-
-    @field_validator("media_cors_origins")
-    @classmethod
-    def _exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
-                raise ValueError("lists exact origins, such as https://app.example (no path, no *)")
-        return origins
-
-    @field_validator("media_optimize")
-    @classmethod
-    def _can_be_smaller(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := set(names) - {"jpeg", "png"}:
-            raise ValueError(f"lists jpeg and png, and not {min(unknown)[:16]}")
-        return names
-
-    @field_validator("media_ignored_parameters")
-    @classmethod
-    def _unknown(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if not re.fullmatch(r"[A-Za-z0-9_.~-]{1,64}", name):
-                raise ValueError("lists names of parameters, such as msclkid (letters, digits, . _ ~ -)")
-            if name in SPELLINGS:
-                raise ValueError(f"cannot have {name}, which means something here")
-        return names
-
-    @field_validator("jwt_secret", "processor_token")
-    @classmethod
-    def _strong(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and is_weak(secret.get_secret_value()):
-            raise ValueError("needs 32 bytes or more that nobody can guess; `openssl rand -base64 48` makes some")
-        return secret
-
-    @field_validator("media_url_secrets", "media_hook_token")
-    @classmethod
-    def _all_strong(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(is_weak(secret.get_secret_value().rpartition(":")[2]) for secret in secrets):
-            raise ValueError("needs 32 bytes or more in each secret; `openssl rand -base64 48` makes some")
-        return secrets
-
-    @field_validator("media_webhook_secret")
-    @classmethod
-    def _signs(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        try:
-            if not all(24 <= len(webhook_key(secret)) <= 64 for secret in secrets):
-                raise ValueError
-        except ValueError:
-            raise ValueError("is whsec_ and 24 to 64 bytes in Base64; `media-proxy events secret` makes one") from None
-        return secrets
 
     @model_validator(mode="after")
     def _one_family(self) -> Settings:
