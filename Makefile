@@ -2,7 +2,7 @@
 # PYTHON=... picks an interpreter, ARGS=... goes to media-proxy serve or to pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor bench-codecs check fmt clean
+.PHONY: help serve test test-slow bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor bench-codecs docs check fmt clean
 
 # The newest Python that runs here makes .venv ready for $(1); when it is ready already, this takes a moment.
 define ready
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-video     measure stills of a film of 1 GiB in MinIO, beside ffmpeg on the same film"
 	@echo "make bench-processor measure what it costs to have pictures made by a processor"
 	@echo "make bench-codecs    measure the codecs: CPU time and bytes at equal quality"
+	@echo "make docs       build the docs as a site, in build/site; what is not in order there stops it"
 	@echo "make check      lint, see that the code is formatted, check types"
 	@echo "make fmt        format the code, and mend what the linter can"
 	@echo "make clean      remove what was installed and cached; ./media-data stays"
@@ -42,6 +43,11 @@ test-slow:
 bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor:
 	$(call ready,check)
 	@exec .venv/bin/python -m benchmarks.$(@:bench-%=%) $(ARGS)
+
+docs:
+	$(call ready,docs)
+	@.venv/bin/python -m properdocs build --quiet --strict
+	@echo "build/site/index.html"
 
 check:
 	$(call ready,check)

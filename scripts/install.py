@@ -1,4 +1,4 @@
-"""Make ``.venv`` ready for a target of the Makefile: ``python3 scripts/install.py serve|test|check|bench``.
+"""Make ``.venv`` ready for a target of the Makefile: ``python3 scripts/install.py serve|test|check|bench|docs``.
 
 Standard library only: it runs before anything is installed. What is ready is left alone; what an earlier run left half
 done is made anew. No step changes the machine, save one: the tests drive a real browser, nginx, Redis and PostgreSQL, and
@@ -32,9 +32,10 @@ UNFINISHED = VENV / ".unfinished"
 
 EXTRAS = {
     "serve": frozenset[str](),
-    "test": frozenset({"test"}),
-    "check": frozenset({"test", "dev"}),
+    "test": frozenset({"test", "docs"}),
+    "check": frozenset({"test", "dev", "docs"}),
     "bench": frozenset({"bench"}),
+    "docs": frozenset({"docs"}),
 }
 BROWSERS = (
     *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
@@ -115,7 +116,7 @@ def install(extras: frozenset[str]) -> None:
     if not usable():
         say(f"Making .venv with Python {sys.version.split()[0]}")
         make_environment()
-    say("Installing the service" + (" and what its tests need" if extras else "") + " (a minute, this once)")
+    say("Installing the service" + (" and what its tests and docs need" if extras else "") + " (a minute, this once)")
     # pyvips has no wheel. Built where libvips-dev is, it would bring a module for the system's libvips and fight with the one of
     # pyvips-binary; so it is built where no libvips is to be found, not from a cache, and before the wheel that brings the module.
     pip("install", "--no-cache-dir", "pyvips")

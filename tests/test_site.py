@@ -1,0 +1,73 @@
+"""The docs as a site: every page is in it and found, every link leads somewhere, and no other host is asked for anything."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ELSEWHERE = re.compile(
+    r"""(?:<(?:script|img|iframe|source|video|audio|use)\b[^>]*?(?:src|href)=|<link\b[^>]*?href=|url\()["']?((?:https?:)?//[^"')\s]+)"""
+)
+
+
+def build(clone: Path, place: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "properdocs", "build", "--strict", "--site-dir", str(place)]
+    return subprocess.run(command, cwd=clone, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("site")
+    built = build(ROOT, place)
+    assert built.returncode == 0, built.stderr
+    return place
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What the site is built from, to be changed."""
+    for name in ("docs", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("properdocs.yml", *(path.name for path in ROOT.glob("*.md"))):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def test_every_page_is_in_the_site_and_in_its_navigation(site: Path) -> None:
+    home = (site / "index.html").read_text(encoding="utf-8")
+    links = set(re.findall(r'<a href="([\w-]+\.html)" class="dropdown-item', home))
+    assert {f"{path.stem}.html" for path in (ROOT / "docs").glob("*.md")} <= links
+    assert {"changelog.html", "contributing.html"} <= links
+    assert "SAV3 media proxy" in home, "the README is its first page"
+
+
+def test_no_other_host_is_asked_for_anything(site: Path) -> None:
+    files = [path for path in site.rglob("*") if path.suffix in {".html", ".css", ".svg"}]
+    assert len(files) > 20
+    assert {found for path in files for found in ELSEWHERE.findall(path.read_text(encoding="utf-8"))} == set()
+
+
+@pytest.mark.parametrize("link", ["[a](nowhere.md)", "[a](api.md#nowhere)", "[a](#nowhere)", "![a](nowhere.svg)"])
+def test_a_link_that_leads_nowhere_stops_the_build(clone: Path, link: str) -> None:
+    page = clone / "docs" / "start.md"
+    page.write_text(f"{page.read_text(encoding='utf-8')}\n{link}\n", encoding="utf-8")
+    built = build(clone, clone / "site")
+    assert built.returncode != 0
+    assert "start.md" in built.stderr
+
+
+def test_a_page_that_nobody_named_is_in_the_navigation_under_its_heading(clone: Path) -> None:
+    (clone / "docs" / "fresh.md").write_text(
+        "# Fresh *water*\n\nSee [the tests](../tests/test_site.py) and [the readme](../README.md#what-it-is).\n"
+    )
+    assert build(clone, clone / "site").returncode == 0
+    page = (clone / "site" / "fresh.html").read_text(encoding="utf-8")
+    assert re.search(r'<a href="fresh.html"[^>]*>Fresh', page)
+    assert "See the tests and" in page, "a link to a source file is plain text"
+    assert 'href="index.html#what-it-is"' in page
