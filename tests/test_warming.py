@@ -77,9 +77,9 @@ def test_a_preset_that_cannot_be_made_of_an_object_has_failed_and_the_others_are
     assert warm.client("me").get(media(key)).status == 200
 
 
-def test_owners_hear_when_the_presets_of_an_upload_have_come_to_an_end(warm: RunningServer) -> None:
-    client = warm.client("me")
-    with Stream(warm, "me") as stream:
+def test_owners_hear_when_the_presets_of_an_upload_have_come_to_an_end(warm: RunningServer, owner: str) -> None:
+    client = warm.client(owner)  # who hears of no upload before
+    with Stream(warm, owner) as stream:
         key = client.stored(pictures.jpeg(70, 70))["key"]
         assert until(lambda: len(stream.events) == 2)
         (_, stored, _), (id, processed, told) = stream.events

@@ -34,7 +34,7 @@ export class Gallery {
     byId("refresh").addEventListener("click", () => this.#reload());
     byId("confirm-no").addEventListener("click", () => byId("confirm").close());
     byId("confirm").addEventListener("close", () => {
-      this.#doomed = null;
+      if (!byId("confirm").open) this.#doomed = null; // the event comes later than the act: it may be open again
     });
     byId("confirm-yes").addEventListener("click", () => this.#delete());
   }

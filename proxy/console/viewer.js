@@ -29,7 +29,7 @@ export class Viewer {
     controls.addEventListener("submit", (event) => event.preventDefault());
     controls.addEventListener("input", () => this.#changed(SETTLE_MS));
     byId("viewer-close").addEventListener("click", () => byId("viewer").close());
-    byId("viewer").addEventListener("close", () => this.#release());
+    byId("viewer").addEventListener("close", () => byId("viewer").open || this.#release()); // it may be open again by now
     byId("viewer-copy").addEventListener("click", () => copy(byId("viewer-url").value, "Link copied."));
     byId("viewer-url").addEventListener("focus", (event) => event.target.select());
   }
