@@ -1,4 +1,4 @@
-"""What the build of the docs adds to ProperDocs: pages from the root of the clone, links that GitHub understands, colours of code.
+"""What the build of the docs adds to ProperDocs: pages from elsewhere, links that GitHub understands, colours of code.
 
 The files in docs/ have two readers: a forge, which shows them as they lie there, and the site. A link that leaves docs/ leads to
 a page of the site where there is one (README, CHANGELOG, CONTRIBUTING), and is plain text where it leads to a source file.
@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import reference
 from properdocs.structure.files import File, Files
 from pygments.formatters import HtmlFormatter
 
@@ -32,9 +33,14 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages of the root, and the colours of code in both schemes."""
+    """Add the pages of the root, the page of all settings, and the colours of code in both schemes."""
     for name, page in FROM_THE_ROOT.items():
         files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
+    files.append(
+        File.generated(
+            config, "settings.md", content=reference.page((ROOT / "docs" / "configuration.md").read_text(encoding="utf-8"))
+        )
+    )
     files.append(File.generated(config, "style/code.css", content=colours()))
     return files
 

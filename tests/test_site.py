@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from proxy.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = re.compile(
@@ -71,3 +74,18 @@ def test_a_page_that_nobody_named_is_in_the_navigation_under_its_heading(clone: 
     assert re.search(r'<a href="fresh.html"[^>]*>Fresh', page)
     assert "See the tests and" in page, "a link to a source file is plain text"
     assert 'href="index.html#what-it-is"' in page
+
+
+def test_the_page_of_all_settings_has_each_with_its_default_and_bounds(site: Path) -> None:
+    page = (site / "settings.html").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"<tr>\s*<td><code>([A-Z0-9_]+)</code></td>(.*?)</tr>", page, re.DOTALL))
+    assert list(rows) == [name.upper() for name in Settings.model_fields]
+    for name, field in Settings.model_fields.items():
+        assert str(field.description).partition("`")[0] in html.unescape(rows[name.upper()])
+    for name, told in {
+        "MEDIA_PORT": "<td>whole number, from 0 to 65535</td>\n<td><code>10020</code></td>",
+        "MEDIA_MAX_BYTES_SVG": "<td>bytes, above 0 to 16M</td>\n<td><code>4M</code></td>",
+        "MEDIA_READ_ACCESS": "<td><code>public</code>, <code>owner</code>, <code>signed</code></td>\n<td><code>public</code></td>",
+        "MEDIA_URL_SECRETS": "<td>list of secrets, 4 at most</td>\n<td>–</td>",
+    }.items():
+        assert told in rows[name]
