@@ -2,7 +2,7 @@
 # PYTHON=... picks an interpreter, ARGS=... goes to media-proxy serve or to pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor bench-codecs docs check fmt clean
+.PHONY: help serve test test-slow test-stack bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor bench-codecs docs check fmt clean
 
 # The newest Python that runs here makes .venv ready for $(1); when it is ready already, this takes a moment.
 define ready
@@ -15,6 +15,7 @@ help:
 	@echo "make serve      start the media proxy on http://127.0.0.1:10020, with its data in ./media-data"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take longer"
+	@echo "make test-stack run what deploy/ ships as plain processes, and tests on it"
 	@echo "make bench-images    measure what renditions cost, beside vipsthumbnail"
 	@echo "make bench-overload  measure what is left of the service under 16 times what it can do"
 	@echo "make bench-hits      measure warm hits of two processes, from memory and from Redis, beside nginx"
@@ -39,6 +40,10 @@ test:
 test-slow:
 	$(call ready,test)
 	@exec .venv/bin/python -m pytest -m slow -n 0 $(ARGS)
+
+test-stack:
+	$(call ready,test)
+	@exec .venv/bin/python -m pytest -m stack -n 0 $(ARGS)
 
 bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor:
 	$(call ready,check)

@@ -206,13 +206,13 @@ def provide_packages() -> None:
 
 
 def provide_stores() -> None:
-    """versitygw and MinIO, for the tests against real object stores: built where Go is, else said; in CI a must."""
+    """versitygw, MinIO and Helm, for the tests that run them: built where Go is, else said; in CI a must."""
     for program in stores.missing():
         if shutil.which("go"):
-            say(f"Building {program.name} for the tests of the S3 store (some minutes, once; kept in {stores.folder()})")
+            say(f"Building {program.name} for the tests (some minutes, once; kept in {stores.folder()})")
         if (failure := stores.build(program)) is None:
             continue
-        advice = f"The tests against a real {program.name} need what is not here: {failure}. Install Go 1.25 or newer."
+        advice = f"The tests with a real {program.name} need what is not here: {failure}. Install Go 1.25 or newer."
         if os.environ.get("CI") == "true":
             raise Failure(advice)
         say(f"{advice} Until then they are skipped.")

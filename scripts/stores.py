@@ -1,4 +1,4 @@
-"""The object stores that tests run against, built once from their Go modules: versitygw and MinIO.
+"""The programs in Go that tests run, built once from their modules: the object stores versitygw and MinIO, and Helm.
 
 They lie outside the clone, in the user's cache; MEDIA_TEST_STORES names another folder. Standard library only.
 """
@@ -31,6 +31,7 @@ class Program:
 PROGRAMS = (
     Program("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
     Program("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"),
+    Program("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
 )
 
 
