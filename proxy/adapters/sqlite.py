@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import aiosqlite
 import sqlalchemy as sql
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
@@ -41,8 +43,9 @@ class SqliteDatabase:
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._prepare)
         self._engine = create_async_engine(
-            f"sqlite+aiosqlite:///{self._path}", pool_size=CONNECTIONS, max_overflow=0, pool_timeout=self._deadline_s
-        )
+            f"sqlite+aiosqlite:///{self._path}", pool_size=CONNECTIONS, max_overflow=0, pool_timeout=self._deadline_s,
+            connect_args={"async_creator_fn": _connection},
+        )  # fmt: skip
         sql.event.listen(self._engine.sync_engine, "connect", _configure)
         return self
 
@@ -76,6 +79,28 @@ class SqliteDatabase:
             ) from error
         finally:
             engine.dispose()
+
+
+class _Connection(aiosqlite.Connection):
+    """Stopped once, whoever asks.
+
+    SQLAlchemy stops a connection whose user left while it was being closed, and the closing stops it again. aiosqlite 0.22 then
+    waits for a thread that has ended: for ever, and if it was cancelled on the way there, the event loop cannot be closed.
+    """
+
+    _stopping: asyncio.Future[Any] | None = None
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """When the thread has ended."""
+        if self._stopping is None:
+            self._stopping = super().stop()
+        return self._stopping
+
+
+def _connection(path: str, **options: Any) -> _Connection:
+    connection = _Connection(lambda: sqlite3.connect(path, **options), 64)
+    connection._thread.daemon = True  # as SQLAlchemy has it: a query that does not end must not keep the process
+    return connection
 
 
 def _configure(connection: Any, record: Any) -> None:
