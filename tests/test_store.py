@@ -307,6 +307,11 @@ async def test_a_list_is_a_line_for_each_object_and_a_last_one(there: Peer, held
     assert (await ask(there, "GET", f"{peer.LIST}?page=2")).code == "bad-request"
 
 
+@pytest.mark.parametrize("query", ["prefix=u7&limit=3", "a=1&b=2&c=3&d=4&e=5&f=6", "&&&&&&"])
+async def test_a_list_with_other_parameters_is_refused(there: Peer, query: str) -> None:
+    assert (await ask(there, "GET", f"{peer.LIST}?{query}")).status == 400
+
+
 async def test_a_list_that_fails_at_once_is_a_503_and_one_that_fails_midway_breaks_off() -> None:
     class Failing(MemoryBackend):
         def __init__(self, after: int) -> None:

@@ -211,7 +211,10 @@ def _kept(meta: ObjectMeta) -> dict[str, str]:
 
 
 def _prefix(query: str) -> str:
-    given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=4))
+    try:
+        given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=4))
+    except ValueError:  # more fields than that
+        given = {"": ""}
     if given.keys() - {"prefix"}:
         raise BadRequest("a list has one parameter, prefix")
     return given.get("prefix", "")
