@@ -1,4 +1,4 @@
-"""Stills of a long film in a store: seconds and bytes, beside ffmpeg on the same film in the same run: ``make bench-video``."""
+"""Stills and a storyboard of a long film in a store, beside ffmpeg on the same film in the same run: ``make bench-video``."""
 
 from __future__ import annotations
 
@@ -103,6 +103,13 @@ def told(name: str, took: list[tuple[float, int]]) -> float:
     return middle
 
 
+def compared(name: str, ours: list[tuple[float, int]], theirs: list[tuple[float, int]]) -> None:
+    """Print both, and our part of the seconds of *name*."""
+    middle = told("ours", ours)
+    if theirs:
+        print(f"  ratio {middle / told(name, theirs):.2f}")
+
+
 def stills(folder: Path, *, index_first: bool) -> None:
     """Stills all over one film, each of which nobody has asked for before."""
     path = folder / "film.mp4"
@@ -119,40 +126,34 @@ def stills(folder: Path, *, index_first: bool) -> None:
             client = server.client()
             assert client.get(media("me/film.mp4", "w=320&format=jpeg&time=1")).status == 200  # the workers are warm
             moments = [round(length_s * (number + 0.5) / TIMES, 2) for number in range(TIMES)]
+            address = store.client().generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "me/film.mp4"})
+            address = address.replace(f":{store.port}/", f":{relay.port}/", 1)
+
+            def asked(query: str) -> tuple[float, int]:
+                with measured(relay) as now:
+                    answer = client.get(media("me/film.mp4", query))
+                    assert answer.status == 200, answer
+                    return now()
+
+            def reference(before: list[str], filters: str) -> tuple[float, int]:
+                picture = ["-frames:v", "1", "-vf", filters, str(folder / "made.jpg")]
+                with measured(relay) as now:
+                    subprocess.run(["ffmpeg", "-v", "error", "-y", *before, "-i", address, *picture], check=True, timeout=300)
+                    return now()
+
+            has_reference = shutil.which("ffmpeg") is not None
             ours, theirs = [], []
             for moment in moments:
-                with measured(relay) as now:
-                    answer = client.get(media("me/film.mp4", f"w=320&format=jpeg&time={moment}"))
-                    assert answer.status == 200, answer
-                    ours.append(now())
-                if shutil.which("ffmpeg") is not None:
-                    address = store.client().generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "me/film.mp4"})
-                    address = address.replace(f":{store.port}/", f":{relay.port}/", 1)
-                    command = [
-                        "ffmpeg",
-                        "-v",
-                        "error",
-                        "-y",
-                        "-ss",
-                        str(moment),
-                        "-i",
-                        address,
-                        "-frames:v",
-                        "1",
-                        "-vf",
-                        "scale=320:-2",
-                    ]
-                    with measured(relay) as now:
-                        subprocess.run([*command, "-vf", "scale=320:-2", str(folder / "still.jpg")], check=True, timeout=120)
-                        theirs.append(now())
-            with measured(relay) as now:
-                assert client.get(media("me/film.mp4", "w=320&format=jpeg")).status == 200
-                best = now()
-        middle = told("ours", ours)
-        if theirs:
-            reference = told("ffmpeg -ss", theirs)
-            print(f"  ratio {middle / reference:.2f}")
-        print(f"  the still that shows most, of several places: {best[0] * 1e3:.0f} ms, {best[1] / MIB:.2f} MiB")
+                ours.append(asked(f"w=320&format=jpeg&time={moment}"))
+                if has_reference:
+                    theirs.append(reference(["-ss", str(moment)], "scale=320:-2"))
+            compared("ffmpeg -ss", ours, theirs)
+            best = asked("w=320&format=jpeg")
+            print(f"  the still that shows most, of several places: {best[0] * 1e3:.0f} ms, {best[1] / MIB:.2f} MiB")
+            print("A storyboard of 20 scenes, beside ffmpeg that decodes key frames only:")
+            filters = f"fps=20/{length_s:.0f},scale=160:-2,tile=5x4"
+            boards = [reference(["-skip_frame", "nokey"], filters)] if has_reference else []
+            compared("ffmpeg", [asked("sprite=5x4&w=160&format=jpeg")], boards)
     path.unlink()
 
 
