@@ -186,7 +186,7 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_packages() -> None:
-    """Chromium, what its driver needs, nginx, Redis, PostgreSQL, FFmpeg, Node and more: installed where we may, a must in CI."""
+    """Chromium, its driver's needs, nginx, HAProxy, Redis, PostgreSQL, FFmpeg, Node and more: installed where we may, a must in CI."""
     packages = missing_packages()
     if not packages:
         return
@@ -234,6 +234,7 @@ def missing_packages() -> list[str]:
     """Debian's packages that tests lack; playwright's driver is a node that wants libatomic."""
     missing = [] if any(shutil.which(name) for name in BROWSERS) else ["chromium"]
     missing += [] if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["nginx-light"]
+    missing += [] if shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["haproxy"]
     missing += [] if shutil.which("redis-server") else ["redis-server"]
     missing += [] if shutil.which("postgres") or any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) else ["postgresql"]
     missing += [] if shutil.which("vipsthumbnail") else ["libvips-tools"]

@@ -40,7 +40,7 @@ def _status(store: ObjectStore, operation: str, query: dict[str, str], body: byt
     headers = {"X-Amz-Content-SHA256": hashlib.sha256(body).hexdigest()}
     request = AWSRequest("PUT", store.endpoint + path, headers=headers, data=body)
     S3SigV4Auth(Credentials(store.access_key, store.secret_key), "s3", store.region).add_auth(request)
-    connection = http.client.HTTPConnection("127.0.0.1", store.port, timeout=20)
+    connection = http.client.HTTPConnection(store.host, store.port, timeout=20)
     try:
         connection.request("PUT", path, body, dict(request.headers.items()))
         answer = connection.getresponse()

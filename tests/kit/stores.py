@@ -38,7 +38,7 @@ class ObjectStore:
         self.profile = profile
         self.data = folder / "data"
         self.folder = folder
-        self.port = free_port()
+        self.host, self.port = "127.0.0.1", free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.region = "us-east-1"
         self.access_key = f"test{secrets.token_hex(8)}"
@@ -57,6 +57,14 @@ class ObjectStore:
     def start(self, seconds: float = START_S) -> Self:
         """Start it, also again after kill() or stop(), and wait until it takes connections."""
         assert self._process is None or self._process.poll() is not None, "it runs already"
+        self.launch()
+        if not until(self._answers, seconds):
+            self.kill()
+            raise AssertionError(f"{self.profile} did not answer within {seconds:g} s:\n{self.output.text[-1500:]}")
+        return self
+
+    def launch(self) -> None:
+        """Start it and wait for nothing."""
         self.data.mkdir(parents=True, exist_ok=True)
         self.output = Output()
         command, environ = self._command()
@@ -71,10 +79,15 @@ class ObjectStore:
         )
         assert self._process.stdout is not None
         self.output.follow(self._process.stdout)  # type: ignore[arg-type]
-        if not until(self._answers, seconds):
-            self.kill()
-            raise AssertionError(f"{self.profile} did not answer within {seconds:g} s:\n{self.output.text[-1500:]}")
-        return self
+
+    def up(self) -> bool:
+        """Whether it answers."""
+        with suppress(OSError), socket.create_connection((self.host, self.port), 1) as line:
+            # An S3 error in answer to a request without credentials; MinIO says 503 to all while it starts.
+            line.settimeout(5)
+            line.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            return line.recv(64).startswith(b"HTTP/1.1 403")
+        return False
 
     def kill(self) -> None:
         """SIGKILL, as a machine that dies would; it may be started again."""
@@ -150,12 +163,7 @@ class ObjectStore:
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"{self.profile} ended with {self._process.returncode}:\n{self.output.text[-1500:]}")
-        # An S3 error in answer to a request without credentials; MinIO says 503 to all while it starts.
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as line:
-            line.settimeout(5)
-            line.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-            return line.recv(64).startswith(b"HTTP/1.1 403")
-        return False
+        return self.up()
 
 
 def provided(profile: str, folder: Path) -> ObjectStore:
