@@ -186,7 +186,7 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_packages() -> None:
-    """Chromium, its driver's needs, nginx, HAProxy, Redis, PostgreSQL, FFmpeg, Node and more: installed where we may, a must in CI."""
+    """Chromium, nginx, HAProxy, Redis, PostgreSQL, FFmpeg, Node and what else tests run: installed where we may, a must in CI."""
     packages = missing_packages()
     if not packages:
         return
