@@ -38,7 +38,7 @@ test:
 	@exec .venv/bin/python -m pytest $(ARGS)
 
 test-slow:
-	$(call ready,test)
+	$(call ready,slow)
 	@exec .venv/bin/python -m pytest -m slow -n 0 $(ARGS)
 
 test-stack:

@@ -1,4 +1,4 @@
-"""Make ``.venv`` ready for a target of the Makefile: ``python3 scripts/install.py serve|test|check|bench|docs``.
+"""Make ``.venv`` ready for a target of the Makefile: ``python3 scripts/install.py serve|test|slow|check|bench|docs``.
 
 Standard library only: it runs before anything is installed. What is ready is left alone; what an earlier run left half
 done is made anew. No step changes the machine, save one: the tests drive a real browser, nginx, Redis and PostgreSQL, and
@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import clients
+import kotlin
 import stores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,7 @@ UNFINISHED = VENV / ".unfinished"
 EXTRAS = {
     "serve": frozenset[str](),
     "test": frozenset({"test", "docs"}),
+    "slow": frozenset({"test", "docs"}),
     "check": frozenset({"test", "dev", "docs"}),
     "bench": frozenset({"bench"}),
     "docs": frozenset({"docs"}),
@@ -68,9 +70,11 @@ def main(target: str) -> None:
                 install(wanted | (installed() or frozenset()))
     if "test" in wanted:
         provide_packages()
-    if target == "test":
+    if target in {"test", "slow"}:
         provide_stores()
         provide_clients()
+    if target == "slow":
+        provide_kotlin()
 
 
 def ready(wanted: frozenset[str]) -> bool:
@@ -225,6 +229,24 @@ def provide_clients() -> None:
     if (failure := clients.install()) is None:
         return
     advice = f"The tests with tus-js-client and Uppy need what is not here: {failure}."
+    if os.environ.get("CI") == "true":
+        raise Failure(advice)
+    say(f"{advice} Until then they are skipped.")
+
+
+def provide_kotlin() -> None:
+    """Java, Maven and by it the Kotlin compiler, for the examples of the docs; in CI a must."""
+    missing = [
+        package for program, package in (("java", "default-jre-headless"), ("mvn", "maven")) if shutil.which(program) is None
+    ]
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        say(f"Installing Debian's {' and '.join(missing)} for the tests that take longer (once)")
+        succeeds("apt-get", "-q", "install", "--yes", "--no-install-recommends", *missing)
+    if not kotlin.folder().exists():
+        say(f"Fetching the Kotlin compiler for the tests of the docs' examples (once; kept in {kotlin.folder()})")
+    if (failure := kotlin.install()) is None:
+        return
+    advice = f"The tests of Kotlin's examples need what is not here: {failure}."
     if os.environ.get("CI") == "true":
         raise Failure(advice)
     say(f"{advice} Until then they are skipped.")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from proxy import signing
+from tests.kit import kotlin
 from tests.kit.shared import required
 from tests.test_signing import SECRET, VECTORS, parameters
 
@@ -102,7 +103,7 @@ def run(language: str, folder: Path, given: list[Case]) -> str | None:
     snippet = SNIPPETS[language]
     programs = {
         "python": ["python3", "sign.py"], "js": ["node", "sign.mjs"], "php": ["php", "sign.php"],
-        "go": ["go", "run", "sign.go", "main.go"], "swift": ["swift", "sign.swift"], "kotlin": ["kotlinc"],
+        "go": ["go", "run", "sign.go", "main.go"], "swift": ["swift", "sign.swift"], "kotlin": ["java"],
     }  # fmt: skip
     program = programs[language]
     place = shutil.which(program[0]) or shutil.which(program[0], path="/usr/local/go/bin")
@@ -113,9 +114,7 @@ def run(language: str, folder: Path, given: list[Case]) -> str | None:
         (folder / "sign.go").write_text(snippet.replace("package media", "package main", 1))
         (folder / "main.go").write_text(CALLS["go"])
     elif language == "kotlin":
-        (folder / "sign.kt").write_text(snippet + KOTLIN)
-        subprocess.run([place, "sign.kt", "-include-runtime", "-d", "sign.jar"], cwd=folder, check=True, timeout=300)
-        place, program = shutil.which("java") or "java", ["java", "-jar", "sign.jar"]
+        program = kotlin.compiled(snippet + KOTLIN, folder)
         words = ([secret, key, *(word for pair in said.items() for word in pair)] for secret, key, said in given)
         text = "".join(" ".join(word.encode().hex() for word in line) + "\n" for line in words)
     else:
@@ -129,7 +128,9 @@ def test_the_page_has_every_language() -> None:
     assert set(SNIPPETS) == {"python", "js", "php", "go", "swift", "kotlin"}
 
 
-@pytest.mark.parametrize("language", sorted(SNIPPETS))
+@pytest.mark.parametrize("language", [
+    pytest.param(name, marks=[pytest.mark.slow, pytest.mark.timeout(300)] if name == "kotlin" else []) for name in sorted(SNIPPETS)
+])  # fmt: skip
 def test_the_function_on_the_page_signs_as_the_service_does(language: str, tmp_path: Path) -> None:
     given = cases(decomposed=language != "go")
     printed = run(language, tmp_path, given)
