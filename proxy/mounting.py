@@ -110,6 +110,7 @@ def mount(
         ("usage", "/api/usage", {"GET": usage.get, "HEAD": usage.get}),
         ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
         ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
+        ("profiles", "/api/profiles", {"GET": jobs.profiles, "HEAD": jobs.profiles}),
         ("jobs", "/api/jobs", {"GET": jobs.page, "HEAD": jobs.page}),
         ("job", "/api/jobs/{id}", {"GET": jobs.get, "HEAD": jobs.get, "DELETE": jobs.cancel}),
         ("job-retry", "/api/jobs/{id}/retry", {"POST": jobs.retry}),

@@ -76,6 +76,13 @@ class Orders:
             await self._ordered()
         return found
 
+    def suiting(self, content_type: str | None) -> list[str]:
+        """The profiles that can be made here of objects of this type (None: of any), in the order of their file."""
+        format = formats.by_mime(content_type) if content_type is not None else None
+        if not self._provided or (content_type is not None and format is None):
+            return []
+        return [name for name, profile in self._profiles.items() if format is None or profile.suits(format.kind)]
+
     def stored(self, key: Key, content_type: str) -> None:
         """What is made of each upload of this type was written down with its record: have it begun. Returns at once."""
         format = formats.by_mime(content_type)

@@ -227,6 +227,17 @@ def test_what_cannot_be_made_of_a_thing_is_said_at_once(client: Client) -> None:
     assert order(client, f"{picture['key']}x", "360p").status == 404
 
 
+def test_what_can_be_made_is_listed(client: Client, stranger: Client) -> None:
+    def names(query: str) -> set[str]:
+        return set(client.get(f"/api/profiles{query}").json["profiles"])
+
+    sound = {"aac", "opus"}
+    assert names("?type=video/mp4") == names("") == {"1080p", "720p", "480p", "360p", "hls", "webm"} | sound
+    assert names("?type=audio/wav") == sound
+    assert names("?type=image/jpeg") == names("?type=nonsense") == names("?type=") == set()
+    assert stranger.get("/api/profiles").status == 401
+
+
 def test_a_film_that_is_cut_short_ends_its_job_with_a_reason_and_leaves_nothing(
     server: RunningServer, client: Client, tmp_path: Path
 ) -> None:
@@ -347,6 +358,7 @@ def test_without_ffmpeg_the_service_says_so(serve: Callable[..., RunningServer],
     source = client.stored(pictures.mp4(), "video/mp4")
     answer = order(client, source["key"], "360p")
     assert (answer.status, answer.code) == (501, "not-provided")
+    assert client.get("/api/profiles").json == {"profiles": []}
 
 
 def test_profiles_that_are_not_usable_stop_the_start(serve: Callable[..., RunningServer], tmp_path: Path) -> None:

@@ -287,6 +287,7 @@ def walk_records(client: Witness, stranger: Witness, key: str) -> None:
     for method in ("GET", "HEAD"):
         client.request(method, "/api/usage")
         client.request(method, "/api/jobs")
+        client.request(method, "/api/profiles?type=video/mp4")
     client.get("/api/jobs/job_none")
 
 

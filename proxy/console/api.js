@@ -123,6 +123,38 @@ export class Api {
     return this.authorized(`api/assets/${inAddress(key)}`, { method: "PATCH", headers, body: JSON.stringify(changes), signal }, tagged);
   }
 
+  /** The names of what can be made of a file of this type. */
+  async profiles(contentType, signal) {
+    const query = new URLSearchParams({ type: contentType });
+    return (await this.authorized(`api/profiles?${query}`, { signal }, (answer) => answer.json())).profiles;
+  }
+
+  /** The newest jobs on *key*, newest first. */
+  async jobs(key, limit, signal) {
+    const query = new URLSearchParams({ key, limit: String(limit) });
+    return (await this.authorized(`api/jobs?${query}`, { signal }, (answer) => answer.json())).jobs;
+  }
+
+  /** Have *profile* made of *key*; gives the job. */
+  async order(key, profile, signal) {
+    const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ profile }), signal };
+    return this.authorized(`api/assets/${inAddress(key)}/jobs`, options, (answer) => answer.json());
+  }
+
+  /** Order the job *id* again; gives the new one. */
+  async retry(id, signal) {
+    return this.authorized(`api/jobs/${id}/retry`, { method: "POST", signal }, (answer) => answer.json());
+  }
+
+  /** End the job *id*; one that has ended by now is left as it is. */
+  async cancel(id, signal) {
+    try {
+      await this.authorized(`api/jobs/${id}`, { method: "DELETE", signal }, (answer) => answer.text());
+    } catch (problem) {
+      if (problem.status !== 409) throw problem;
+    }
+  }
+
   /** What the caller has, and may have: {bytes, objects, reserved, quota}. */
   async usage(signal) {
     return this.authorized("api/usage", { signal }, (answer) => answer.json());

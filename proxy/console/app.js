@@ -71,6 +71,10 @@ function happened(type, said) {
     elsewhere.progress(said);
     return;
   }
+  if (type === "job.progress") {
+    viewer.progress(said);
+    return;
+  }
   const asset = said.data;
   if (typeof asset?.key !== "string") return;
   if (type === "asset.stored") {

@@ -2,9 +2,10 @@
 
 import { mediaPath } from "./api.js";
 import { Focal } from "./focal.js";
+import { Making } from "./making.js";
 import { byId, copy } from "./page.js";
 import { kind } from "./pictures.js";
-import { moment, plain, sentence, size, typeName, duration } from "./wording.js";
+import { counted, duration, moment, plain, sentence, size, typeName } from "./wording.js";
 
 const WIDTHS = [320, 640, 1280, 1920];
 const MOST_CHARS = 2_000;
@@ -15,25 +16,27 @@ const PROGRESS = { ready: "ready", pending: "being made", failed: "cannot be mad
 export class Details {
   #api;
   #focal;
+  #making;
   #key = null;
   #asset = null;
   #work = new AbortController();
   #reads = "public";
 
-  /** *changed* is called when the record was changed here. */
-  constructor(api, changed) {
+  /** *changed* is called when the record was changed here, *play* with what was made and is to be played. */
+  constructor(api, changed, play) {
     this.#api = api;
     const saved = (record, tag) => {
       this.#fill(record, tag);
       changed();
     };
     this.#focal = new Focal(api, saved, () => this.reload());
+    this.#making = new Making(api, play);
   }
 
   /** Who may read: public, owner or signed. */
   set reads(mode) {
     this.#reads = mode;
-    this.#focal.openly = mode === "public";
+    this.#focal.openly = this.#making.openly = mode === "public";
   }
 
   /** Show what is known of *asset*, and then all that its record says. */
@@ -42,7 +45,13 @@ export class Details {
     this.#asset = asset;
     this.#focal.clear();
     this.#fill(asset);
+    this.#making.show(asset);
     this.reload();
+  }
+
+  /** A job is as far as *said*. */
+  progress(said) {
+    this.#making.progress(said);
   }
 
   /** Ask for the record again. */
@@ -67,6 +76,7 @@ export class Details {
   clear() {
     this.#work.abort();
     this.#focal.clear();
+    this.#making.clear();
     byId("details").replaceChildren();
     byId("details-state").textContent = "";
   }
@@ -81,6 +91,7 @@ export class Details {
       ["Size", `${size(asset.size)} (${asset.size.toLocaleString()} bytes)`],
       ["Dimensions", asset.width && asset.height ? `${asset.width} × ${asset.height} px` : null],
       ["Length", asset.duration ? duration(asset.duration) : null],
+      ["Tracks", asset.tracks ? tracks(asset.tracks) : null],
       ["Stored", asset.createdAt ? time(asset.createdAt) : null],
       ["Owner", asset.owner ?? asset.key.split("/")[0]],
       ["Key", copied(asset.key, "key")],
@@ -113,6 +124,18 @@ export class Details {
     });
     return items.length ? listed(items) : null;
   }
+}
+
+/** The film and the sounds of a file, a line each; what is not known is left out. */
+function tracks({ video, audio = [] }) {
+  const rate = (track) => (track.bitRate ? `${Math.round(track.bitRate / 1000).toLocaleString()} kbit/s` : "");
+  const frames = (track) => (track.frameRate ? `${Number(track.frameRate.toFixed(2))} frames/s` : "");
+  const lines = video ? [[video.codec, frames(video), video.hdr ? "high dynamic range" : "", rate(video)]] : [];
+  for (const track of audio) {
+    lines.push([track.codec, counted(track.channels, "channel"), `${track.sampleRate / 1000} kHz`, track.language, rate(track)]);
+  }
+  const items = lines.slice(0, MOST_ENTRIES).map((line) => element("span", plain(line.filter(Boolean).join(", "))));
+  return items.length ? listed(items) : null;
 }
 
 function stateOf({ state = "ready", reason }) {

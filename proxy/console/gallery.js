@@ -51,7 +51,7 @@ export class Gallery {
 
   /** Show the file of *asset* in its place, the newest first; whether it was not there before. */
   add(asset) {
-    if (this.#session.subject === null) return false;
+    if (this.#session.subject === null || asset.source) return false; // what was made of a file stands at that
     this.#gone.delete(asset.key);
     const known = this.#cards.get(asset.key);
     if (known && known.asset.etag === asset.etag && known.asset.state === asset.state) return false;
@@ -142,7 +142,7 @@ export class Gallery {
     try {
       const page = await this.#api.assets(PAGE, this.#cursor, loading.signal);
       if (loading.signal.aborted) return;
-      const fresh = page.assets.filter((asset) => !this.#cards.has(asset.key) && !this.#gone.has(asset.key));
+      const fresh = page.assets.filter((asset) => !asset.source && !this.#cards.has(asset.key) && !this.#gone.has(asset.key));
       const cards = fresh.map((asset) => this.#card(asset));
       byId("cards").append(...cards);
       this.#cursor = page.nextCursor;

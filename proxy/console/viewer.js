@@ -6,6 +6,7 @@ import { Details } from "./details.js";
 import { linkOf } from "./gallery.js";
 import { byId, copy, icon } from "./page.js";
 import { kind } from "./pictures.js";
+import { illustrated, player } from "./player.js";
 import { facts, sentence, size, typeName } from "./wording.js";
 
 const WIDTHS = [160, 320, 640, 1280, 1920];
@@ -23,7 +24,7 @@ export class Viewer {
 
   constructor(api) {
     this.#api = api;
-    this.#details = new Details(api, () => this.#changed(0));
+    this.#details = new Details(api, () => this.#changed(0), (what, name, address) => this.#play(what, name, address));
     const controls = byId("viewer-controls");
     for (const width of [...WIDTHS, null]) byId("viewer-widths").append(this.#chip(width));
     controls.addEventListener("submit", (event) => event.preventDefault());
@@ -44,6 +45,11 @@ export class Viewer {
     if (this.#asset?.key !== asset.key) return;
     if (asset.state === this.#asset.state) this.#details.reload();
     else if (byId("viewer").open) this.#open({ ...this.#asset, ...asset, state: asset.state });
+  }
+
+  /** A job is as far as *said*. */
+  progress(said) {
+    this.#details.progress(said);
   }
 
   /** The file of *key* is not there any more. */
@@ -168,18 +174,18 @@ export class Viewer {
   }
 
   #player(what) {
-    const player = document.createElement(what === "film" ? "video" : "audio");
-    player.controls = true;
-    player.preload = "metadata";
-    if (what === "film") {
-      player.playsInline = true;
-      player.poster = mediaPath(this.#asset.key, { w: "960", format: "auto" });
-    }
-    player.setAttribute("aria-label", this.#name);
-    player.src = mediaPath(this.#asset.key);
-    player.addEventListener("error", () => this.#say("This browser cannot play the file.", true));
-    this.#replace(player);
+    const failed = () => this.#say("This browser cannot play the file.", true);
+    this.#replace(illustrated(player(what, this.#name, mediaPath(this.#asset.key), failed), this.#asset, what));
     this.#say(facts(this.#asset));
+  }
+
+  /** Play what was made of the file in its place. */
+  #play(what, name, address) {
+    const media = player(what, `${this.#name}, ${name}`, address, () => this.#say(`This browser cannot play ${name}.`, true));
+    this.#replace(media);
+    this.#say(name);
+    media.play().catch(() => {}); // it has controls
+    media.focus();
   }
 
   #withheld(what) {

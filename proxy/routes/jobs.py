@@ -1,4 +1,4 @@
-"""Long work on the caller's assets: POST /api/assets/{key}/jobs, and /api/jobs to look at it and to cancel it."""
+"""Long work on the caller's assets: what can be made, POST /api/assets/{key}/jobs, and /api/jobs to look at it and to cancel it."""
 
 from __future__ import annotations
 
@@ -53,6 +53,11 @@ class JobRoutes:
             raise BadRequest("profile is the name of one", param="profile")
         job = await self._orders.order(await self._assets.get(key), name, idempotency_key)
         return private_json(self._document(job), 202, {"Location": self._presenter.absolute(JOBS + job.id)})
+
+    async def profiles(self, request: web.Request) -> web.StreamResponse:
+        """The names of what can be made here, with ``type`` of objects of that content type."""
+        require_right(self._tokens.bearer(request.headers.getall("Authorization", [])), Action.READ)
+        return private_json({"profiles": self._orders.suiting(request.query.get("type"))})
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         """The caller's jobs, newest first; ``key`` for those on one asset, ``state`` for those in one.
