@@ -22,7 +22,7 @@ from tests.kit.stores import ObjectStore
 from tests.kit.waiting import until
 
 OLDEST, NEWEST = "1.30.0", "1.37.0"
-CRDS = {"ServiceMonitor"}
+CRDS = {"ServiceMonitor", "HTTPRoute"}
 """kinds that are no part of Kubernetes"""
 CHARTS_OWN = {
     *(
@@ -183,6 +183,10 @@ def test_everything_that_is_named_is_there(example: Path) -> None:
             assert sum(matches(spec["podSelector"]["matchLabels"], each) for each in labels) == 1
         if one["kind"] == "StatefulSet":
             assert ("Service", spec["serviceName"]) in there
+        if one["kind"] == "HTTPRoute":
+            (reference,) = spec["rules"][0]["backendRefs"]
+            service = named(manifests, "Service", reference["name"])
+            assert reference["port"] in {port["port"] for port in service["spec"]["ports"]}
         if one["kind"] == "Ingress":
             backend = spec["rules"][0]["http"]["paths"][0]["backend"]["service"]
             service = named(manifests, "Service", backend["name"])
@@ -248,6 +252,7 @@ def test_numbers_come_into_the_pods_as_they_are_written() -> None:
         ("settings.MEDIA_PORT=80", "MEDIA_PORT"),
         ("serviceMonitor.enabled=true", "serviceMonitor.networks"),
         ("ingress.enabled=true", "ingress.host"),
+        ("gateway.enabled=true", "gateway.parentRefs"),
         ("proxy.replicsa=3", "replicsa"),
         ("processor.workers=0", "workers"),
     ],
@@ -310,6 +315,33 @@ def test_the_pods_work_together_as_plain_processes(
             each.terminate()
         for each in (*proxies, processor, worker):
             assert each.wait() == 0, each.output.text[-1000:]
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_one_pod_alone_keeps_everything_on_its_volume(tmp_path: Path) -> None:
+    """Records, objects and an upload on its way, also when the pod is killed and another one takes its volume."""
+    manifests = rendered(next(example for example in EXAMPLES if example.stem == "one"))
+    ((_, pod, container),) = [found for found in containers(manifests) if found[2]["name"] == "proxy"]
+    given = environment(manifests, container, {})
+    first = RunningPod(tmp_path / "pod", pod, given, {"JWT_SECRET": SECRET})
+    with ExitStack() as stack:
+        stack.callback(first.kill)
+        client = first.start().client("kube")
+        photo = pictures.jpeg(320, 240)
+        stored = client.stored(photo)
+        assert client.get(f"{media(stored['key'])}?w=50").status == 200
+        versions = {"Tus-Resumable": "1.0.0"}
+        begun = client.post("/api/uploads", b"", {**versions, "Upload-Length": str(len(photo))})
+        at = begun.headers["Location"]
+        more = {**versions, "Content-Type": "application/offset+octet-stream"}
+        assert client.request("PATCH", at, {**more, "Upload-Offset": "0"}, photo[:1000]).status == 204
+        first.kill()
+        client = first.start().client("kube")
+        assert client.get(media(stored["key"])).body == photo
+        assert client.head(at, versions).headers["Upload-Offset"] == "1000"
+        ended = client.request("PATCH", at, {**more, "Upload-Offset": "1000"}, photo[1000:])
+        assert client.get(media(ended.headers["X-Media-Key"])).body == photo
 
 
 def processor_work(processor: RunningPod) -> float:

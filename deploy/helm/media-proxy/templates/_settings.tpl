@@ -84,6 +84,9 @@ MEDIA_OPERATOR_NETWORKS: {{ prepend . "127.0.0.0/8" | join " " | quote }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
 {{- fail "ingress.enabled needs ingress.host." -}}
 {{- end -}}
+{{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
+{{- fail "gateway.enabled needs gateway.parentRefs, such as [{name: public, namespace: gateways}]." -}}
+{{- end -}}
 {{- if and (eq .Values.ingress.controller "traefik") (eq .Values.ingress.stickiness "address") -}}
 {{- fail "Traefik's Ingress keeps clients by a cookie only: set ingress.stickiness=cookie, or use its own resources." -}}
 {{- end -}}
