@@ -66,8 +66,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def slug(text: str, separator: str) -> str:
-    """The anchor of a heading, as GitHub makes it."""
-    return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", separator)
+    """The anchor of a heading, as GitHub makes it, save that none begins with a digit."""
+    made = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", separator)
+    # The theme looks anchors up as CSS selectors, which do not begin with a digit: its script would end there.
+    return f"_{made}" if made[:1].isdigit() else made
 
 
 def names(page: Any) -> list[str]:

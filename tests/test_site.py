@@ -50,6 +50,14 @@ def test_every_page_is_in_the_site_and_in_its_navigation(site: Path) -> None:
     assert "SAV3 media proxy" in home, "the README is its first page"
 
 
+def test_no_anchor_ends_the_script_of_the_theme(site: Path) -> None:
+    """It looks them up as CSS selectors: `#413` is none."""
+    pages = [path for path in site.glob("*.html") if path.name != "404.html"]
+    anchors = {found for path in pages for found in re.findall(r'<h[1-6] id="([^"]*)"', path.read_text(encoding="utf-8"))}
+    assert len(anchors) > 100
+    assert {anchor for anchor in anchors if not re.match(r"[^\W\d]", anchor)} == set()
+
+
 def test_no_other_host_is_asked_for_anything(site: Path) -> None:
     files = [path for path in site.rglob("*") if path.suffix in {".html", ".css", ".svg"}]
     assert len(files) > 20
