@@ -221,6 +221,17 @@ def test_proxies_find_processors_by_a_name_of_all_their_addresses(example: Path)
             assert str(service["ports"][0]["port"]) == port
 
 
+def test_who_measures_may_reach_every_pod_that_has_metrics() -> None:
+    manifests = rendered(FULL)
+    policies = [one["spec"] for one in manifests if one["kind"] == "NetworkPolicy"]
+    assert len(policies) == 3
+    monitors = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    assert all(monitors in policy["ingress"][0]["from"] for policy in policies)
+    unnamed = rendered(FULL, "networkPolicy.metricsFrom=null")
+    policies = [one["spec"] for one in unnamed if one["kind"] == "NetworkPolicy"]
+    assert all({"namespaceSelector": {}} in policy["ingress"][0]["from"] for policy in policies)
+
+
 def test_files_come_into_the_pods_as_they_are_written() -> None:
     manifests = rendered(FULL)
     files = named(manifests, "ConfigMap", "try-media-proxy-files")["data"]
