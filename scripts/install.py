@@ -257,6 +257,7 @@ def missing_packages() -> list[str]:
     missing = [] if any(shutil.which(name) for name in BROWSERS) else ["chromium"]
     missing += [] if shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["nginx-light"]
     missing += [] if shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["haproxy"]
+    missing += [] if shutil.which("varnishd", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["varnish"]
     missing += [] if shutil.which("redis-server") else ["redis-server"]
     missing += [] if shutil.which("postgres") or any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) else ["postgresql"]
     missing += [] if shutil.which("vipsthumbnail") else ["libvips-tools"]

@@ -39,7 +39,7 @@ async def written(page: Page) -> None:
 
 
 @pytest.mark.parametrize(("device", "scheme"), [
-    ("phone", "dark"), ("desktop", "light"),
+    ("phone", "dark"), pytest.param("desktop", "light", marks=pytest.mark.slow),
     pytest.param("phone", "light", marks=pytest.mark.slow), pytest.param("desktop", "dark", marks=pytest.mark.slow),
 ])  # fmt: skip
 async def test_every_operation_can_be_read_on_any_screen(browser: Browser, server: RunningServer, device: str, scheme: str) -> None:
