@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import statistics
 import sys
 import tempfile
@@ -20,7 +21,10 @@ from proxy.adapters import listing
 from proxy.adapters.catalogue import Database, SqlCatalogue
 from proxy.adapters.postgres import PostgresDatabase
 from proxy.adapters.quotas import SqlQuotas
+from proxy.adapters.resemblance import SqlFingerprints
 from proxy.adapters.sqlite import SqliteDatabase
+from proxy.adapters.tables import assets, fingerprints
+from proxy.fingerprints import bands
 from proxy.ports import State
 from proxy.quotas import Quota
 from proxy.selection import EVERYTHING, Selection, Sort
@@ -31,6 +35,7 @@ OWNERS = 1_000
 """One of them has half of all."""
 PAGE = 50
 TIMES = 200
+BATCH = 20_000
 FILLING_S = 1_200.0
 NUMBERS = {
     "sqlite": (
@@ -67,7 +72,30 @@ async def fill(catalogue: SqlCatalogue, dialect: str, rows: int) -> None:
         await connection.execute(
             sql.text("INSERT INTO usage SELECT owner, sum(size), count(*) FROM assets WHERE state != 'deleted' GROUP BY owner")
         )
+    await hashed(catalogue)
+    async with catalogue.begun() as connection:
         await connection.execute(sql.text("ANALYZE"))
+
+
+async def hashed(catalogue: SqlCatalogue) -> None:
+    """Give each record a fingerprint by chance."""
+    chance = random.Random(7)
+    after = ""
+    while True:
+        query = (
+            sql.select(assets.c.key, assets.c.owner, assets.c.etag).where(assets.c.key > after).order_by(assets.c.key).limit(BATCH)
+        )
+        async with catalogue.begun() as connection:
+            found = (await connection.execute(query)).all()
+            if not found:
+                return
+            rows = []
+            for key, owner, etag in found:
+                name = f"{chance.getrandbits(64):016x}"
+                parts = {f"band_{number}": part for number, part in enumerate(bands(name))}
+                rows.append({"key": key, "owner": owner, "etag": etag, "fingerprint": name, **parts})
+            await connection.execute(fingerprints.insert(), rows)
+        after = found[-1].key
 
 
 async def timed(times: int, work: Callable[[int], Awaitable[object]]) -> str:
@@ -106,6 +134,7 @@ async def measure(name: str, dialect: str, opened: Callable[[float], Database], 
         first = (await catalogue.page("big", PAGE)).assets
         many = [asset.key for asset in first]
         some = first[0]
+        index = SqlFingerprints(catalogue)
 
         async def added(number: int) -> None:
             key = keys.mint("big", "jpg")
@@ -131,6 +160,12 @@ async def measure(name: str, dialect: str, opened: Callable[[float], Database], 
             "usage": lambda number: SqlQuotas(catalogue).usage("big", datetime.now(UTC)),
             "quarantined": lambda number: catalogue.quarantined(1000),
             "unfinished": lambda number: catalogue.unfinished(),
+            **{
+                f"similar ones, up to {distance} bits apart": lambda number, distance=distance: index.near(
+                    "big", f"{random.Random(number).getrandbits(64):016x}", distance, 20, some.key
+                )
+                for distance in (3, 7, 11)
+            },
             "a new record, marked ready": added,
         }
         for step, work in steps.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyvips
 
-from processors import placeholders, steps
+from processors import likeness, placeholders, steps
 from processors.geometry import unturned
 from processors.placeholders import Miniature
 
@@ -23,7 +23,7 @@ def described(image: pyvips.Image, turn: int) -> dict[str, Any]:
     """What is said of *image*, which lies as it does in its file and is read once, from top to bottom, by this.
 
     ``colourSpace``, ``profile``, ``bits``, ``orientation``; ``colour`` (rrggbb, the one most of what is visible has),
-    ``thumbhash`` (base64), ``blurhash``.
+    ``thumbhash`` (base64), ``blurhash``; ``fingerprint`` (`likeness`).
     """
     said: dict[str, Any] = {
         "orientation": turn,
@@ -36,6 +36,7 @@ def described(image: pyvips.Image, turn: int) -> dict[str, Any]:
         "colour": placeholders.dominant(small),
         "thumbhash": b64encode(placeholders.thumbhash(small)).decode(),
         "blurhash": placeholders.blurhash(small),
+        "fingerprint": likeness.fingerprint(small),
     }
 
 

@@ -60,7 +60,7 @@ def dominant(picture: Miniature) -> str | None:
 def thumbhash(picture: Miniature) -> bytes:
     """The ThumbHash: about 25 bytes that hold the shape, the average colour, alpha, and a very rough picture."""
     width, height = picture.width, picture.height
-    luma, yellow, red_green, alpha, has_alpha = _over_average(picture)
+    luma, yellow, red_green, alpha, has_alpha = over_average(picture)
     most = 5 if has_alpha else 7
     across, down = (max(1, _rounded(most * side / max(width, height))) for side in (width, height))
     parts = [_terms(luma, max(3, across), max(3, down)), _terms(yellow, 3, 3), _terms(red_green, 3, 3)]
@@ -86,7 +86,7 @@ def blurhash(picture: Miniature) -> str:
     if min(map(min, alpha)) < 255:
         channels = _averaged_out(channels, alpha)
     planes = [[[_LINEAR[value] for value in row] for row in channel] for channel in channels]
-    grids = [_grid(plane, across, down, middle=0.0) for plane in planes]
+    grids = [cosines(plane, across, down, middle=0.0) for plane in planes]
     mean, *halves = [tuple(grid[y][x] for grid in grids) for y in range(down) for x in range(across)]
     others = [tuple(2 * value for value in factor) for factor in halves]
     peak = max((abs(value) for factor in others for value in factor), default=0.0)
@@ -107,8 +107,8 @@ def components(width: int, height: int) -> tuple[int, int]:
     return across, down
 
 
-def _over_average(picture: Miniature) -> tuple[Plane, Plane, Plane, Plane, bool]:
-    # Brightness, yellow to blue, red to green, and alpha; the colours lie over the average of what is visible.
+def over_average(picture: Miniature) -> tuple[Plane, Plane, Plane, Plane, bool]:
+    """Brightness, yellow to blue, red to green, alpha, and whether it has any; colours lie over the average of what is visible."""
     *colours, opacity = picture.channels()
     alpha = [[value / 255 for value in row] for row in opacity]
     total = sum(map(sum, alpha))
@@ -135,14 +135,16 @@ def _over_average(picture: Miniature) -> tuple[Plane, Plane, Plane, Plane, bool]
 
 def _terms(plane: Plane, across: int, down: int) -> tuple[float, list[float], float]:
     # The mean, the other terms in the order of the format (a triangle of the grid), and the largest of them.
-    grid = _grid(plane, across, down)
+    grid = cosines(plane, across, down)
     kept = [grid[y][x] for y in range(down) for x in range(across) if x * down < across * (down - y)]
     return kept[0], kept[1:], max(map(abs, kept[1:]), default=0.0)
 
 
-def _grid(plane: Plane, across: int, down: int, *, middle: float = 0.5) -> list[list[float]]:
-    # Cosine terms of a plane by row and column, divided by its pixels. *middle* is where a pixel lies from its left and top:
-    # ThumbHash samples in its centre, BlurHash at its corner.
+def cosines(plane: Plane, across: int, down: int, *, middle: float = 0.5) -> list[list[float]]:
+    """Cosine terms of a plane by row and column, divided by its pixels. *middle* is where a pixel lies from its left and top.
+
+    ThumbHash samples in its centre, BlurHash at its corner.
+    """
     height, width = len(plane), len(plane[0])
     by_row = [[sum(map(mul, row, wave)) for wave in _waves(width, across, middle)] for row in plane]
     columns = list(zip(*by_row, strict=True))

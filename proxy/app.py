@@ -23,6 +23,7 @@ from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.events import SqlEvents
 from proxy.adapters.quotas import SqlQuotas
 from proxy.adapters.renderer import PoolRenderer
+from proxy.adapters.resemblance import SqlFingerprints
 from proxy.adoption import Adoption, Followers
 from proxy.allowances import Allowances
 from proxy.assets import Assets
@@ -49,6 +50,7 @@ from proxy.progress import Progress
 from proxy.promising import promised
 from proxy.rates import Limit
 from proxy.renditions import Renditions
+from proxy.resemblance import Resemblance
 from proxy.resuming import resuming
 from proxy.routes.assets import AssetRoutes, Presenter
 from proxy.routes.callers import Callers
@@ -58,6 +60,7 @@ from proxy.routes.jobs import JobRoutes
 from proxy.routes.media import Departure, MediaRoutes
 from proxy.routes.metering import Meter
 from proxy.routes.ops import Check, HealthRoutes, Operators, PageRoutes
+from proxy.routes.similar import SimilarRoutes
 from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
 from proxy.routes.usage import UsageRoutes
@@ -240,6 +243,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             resumable.chunks,
             UsageRoutes(quotas, tokens),
             AssetRoutes(assets, tokens, presenter, warming, sets, settings.media_idle_timeout),
+            SimilarRoutes(Resemblance(kept.media, descriptions, SqlFingerprints(catalogue)), assets, tokens, presenter),
             StoreRoutes(kept.own, tokens, metrics, delivery.forget, identities=kept.identities, max_bytes=max(limits.values())),
             EventRoutes(events, feed, tokens),
             JobRoutes(work.orders, assets, tokens, presenter, settings.media_idle_timeout),

@@ -108,8 +108,8 @@ class Descriptions:
         with suppress(Unavailable):
             asset = await self._record(meta.key)
         is_ours = asset is not None and asset.etag == meta.etag
-        if asset is not None and is_ours and asset.details is not None and asset.embedded is not None:
-            kept = {**asset.details, "embedded": asset.embedded}
+        if asset is not None and is_ours and _is_told(asset.details) and asset.embedded is not None:
+            kept = {**(asset.details or {}), "embedded": asset.embedded}
             self._seen.set(name, kept)
             return kept
         if pay is not None:
@@ -129,6 +129,11 @@ class Descriptions:
             except Unavailable:
                 log.warning("asset.not_described", key=meta.key)
         return seen
+
+
+def _is_told(kept: Mapping[str, Any] | None) -> bool:
+    # What shows something has a fingerprint, but where it was looked at before there were any.
+    return kept is not None and ("thumbhash" not in kept or "fingerprint" in kept)
 
 
 def details(seen: Inspected) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from proxy.routes.media import MediaRoutes
 from proxy.routes.ops import HealthRoutes, PageRoutes
 from proxy.routes.promises import ROUTE as PRESIGNED
 from proxy.routes.promises import PromiseRoutes
+from proxy.routes.similar import SimilarRoutes
 from proxy.routes.store import StoreRoutes
 from proxy.routes.tus import ROUTE as TUS_UPLOAD
 from proxy.routes.tus import VERSION as TUS_VERSION
@@ -69,6 +70,7 @@ def mount(
     chunks: ChunkRoutes,
     usage: UsageRoutes,
     assets: AssetRoutes,
+    similar: SimilarRoutes,
     store: StoreRoutes,
     events: EventRoutes,
     jobs: JobRoutes,
@@ -106,6 +108,7 @@ def mount(
         ("assets", "/api/assets", {"GET": assets.page, "HEAD": assets.page}),
         ("assets-query", "/api/assets/query", {"POST": assets.query}),
         ("asset-jobs", "/api/assets/{key:.+}/jobs", {"POST": jobs.order}),
+        ("asset-similar", "/api/assets/{key:.+}/similar", {"GET": similar.get, "HEAD": similar.get}),
         ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get, "PATCH": assets.patch}),
         ("usage", "/api/usage", {"GET": usage.get, "HEAD": usage.get}),
         ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),

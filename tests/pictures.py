@@ -359,6 +359,11 @@ def _pages(width: int, height: int, seconds: float, black_s: float = 0) -> list[
     return [black if number < black_s * 10 else corners(width, height) for number in range(max(1, round(seconds * 10)))]
 
 
+def film_of(page: Image.Image, kind: str = "mp4") -> bytes:
+    """A film (mp4, webm) of a second that shows *page* all the time."""
+    return _film(kind, {"mp4": "libx264", "webm": "libvpx"}[kind], [page] * 10)
+
+
 @cache
 def dawn(kind: str) -> bytes:
     """A film (mp4, webm) of two seconds, ten frames each, that grows brighter: the grey of a frame is ten times its number."""

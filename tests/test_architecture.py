@@ -74,6 +74,7 @@ DOORS = {
         "proxy.adapters.postgres",
         "proxy.adapters.promises",
         "proxy.adapters.quotas",
+        "proxy.adapters.resemblance",
         "proxy.adapters.schema",
         "proxy.adapters.sessions",
         "proxy.adapters.sqlite",
@@ -129,7 +130,20 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
     values = {
-        *("debts", "errors", "events", "generations", "jobs", "keys", "patience", "peer", "ports", "promises", "quotas"),
+        *(
+            "debts",
+            "errors",
+            "events",
+            "fingerprints",
+            "generations",
+            "jobs",
+            "keys",
+            "patience",
+            "peer",
+            "ports",
+            "promises",
+            "quotas",
+        ),
         *("rates", "redis_address", "selection", "sessions", "streams"),
     }
     inner = {"proxy", *(f"proxy.{name}" for name in values)}

@@ -272,6 +272,9 @@ def walk_media(client: Witness, stranger: Witness, url: str) -> None:
 def walk_records(client: Witness, stranger: Witness, key: str) -> None:
     place = f"/api/assets/{key}"
     etag = client.get(place).headers["ETag"]
+    client.get(f"{place}/similar")
+    client.head(f"{place}/similar")
+    client.get(f"{place}/similar?distance=12")
     client.get(place, {"If-None-Match": etag})
     client.head(place)
     json_ = {"Content-Type": "application/json"}

@@ -18,6 +18,7 @@ from proxy.adapters import listing
 from proxy.adapters.counting import counted, standing
 from proxy.adapters.events import Notes
 from proxy.adapters.jobs import booked, canceled
+from proxy.adapters.resemblance import indexed, unindexed
 from proxy.adapters.tables import LISTED, assets, jobs, reservations
 from proxy.errors import BadRequest, Conflict, Unavailable
 from proxy.events import Kind
@@ -133,6 +134,7 @@ class SqlCatalogue:
             if asset.state in TOLD_OF and self._notes is not None:
                 noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
             await self._order(connection, row)
+            await self._index(connection, row, asset.details)
             if asset.state in COUNTED:
                 await self._count(connection, asset, asset.size, 1, reserved)
             if reserved:
@@ -151,6 +153,7 @@ class SqlCatalogue:
             await self._count(connection, asset, asset.size - before.size, 0)
             await canceled(connection, datetime.now(UTC), jobs.c.key == asset.key)
             await self._order(connection, row)
+            await indexed(connection, self.insert, row, (asset.details or {}).get("fingerprint"))
             if self._notes is not None:
                 noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
         await self.tell(noted)
@@ -158,6 +161,10 @@ class SqlCatalogue:
     async def _order(self, connection: AsyncConnection, row: Any) -> None:
         if self._orders is not None and row.state == State.READY:
             await booked(connection, self.insert, self._orders(_asset(row)))
+
+    async def _index(self, connection: AsyncConnection, row: Any, details: Mapping[str, Any] | None) -> None:
+        if details is not None and details.get("fingerprint") is not None:
+            await indexed(connection, self.insert, row, details["fingerprint"])
 
     async def _count(
         self, connection: AsyncConnection, asset: Asset, size: int, objects: int, reserved: Sequence[str] = ()
@@ -220,6 +227,8 @@ class SqlCatalogue:
                 await canceled(connection, datetime.now(UTC), jobs.c.key == key)
                 if self._notes is not None:
                     noted = await self._notes.take(connection, row, Kind.REMOVED)
+            if row is not None:
+                await unindexed(connection, key)
         await self.tell(noted)
 
     async def note(self, key: Key, kind: Kind, more: Mapping[str, Any]) -> None:
@@ -264,7 +273,9 @@ class SqlCatalogue:
         query = assets.update().where(assets.c.key == key, assets.c.etag == etag)
         query = query.values(details=json.dumps(details), embedded=json.dumps(embedded), **CHANGED)
         async with self.begun() as connection:
-            await connection.execute(query)
+            row = (await connection.execute(query.returning(assets.c.key, assets.c.owner, assets.c.etag))).first()
+            if row is not None:
+                await self._index(connection, row, details)
 
     async def amend(self, asset: Asset) -> bool:
         """Let what its owner says of it be as *asset* has it."""
@@ -324,6 +335,11 @@ class SqlCatalogue:
         async with self.begun() as connection:
             row = (await connection.execute(query)).first()
         return None if row is None else _asset(row)
+
+    @staticmethod
+    def asset(row: sql.Row[Any]) -> Asset:
+        """The record that *row* is."""
+        return _asset(row)
 
     @asynccontextmanager
     async def begun(self) -> AsyncIterator[AsyncConnection]:

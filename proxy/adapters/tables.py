@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest revision: a database that has it is opened without importing Alembic (11 MiB)."""
 UNFINISHED = sql.text("state != 'ready'")
 DERIVED = sql.text("source IS NOT NULL")
@@ -177,6 +177,16 @@ jobs = sql.Table(
     sql.Index("ix_jobs_key", "key", "id"),
     sql.Index("ix_jobs_ended", "ended"),
     sql.Index("ix_jobs_open", "priority", "id", sqlite_where=OPEN),
+)
+fingerprints = sql.Table(
+    "fingerprints",
+    metadata,
+    sql.Column("key", BYTEWISE, primary_key=True),
+    sql.Column("owner", BYTEWISE, nullable=False),
+    sql.Column("etag", sql.Text, nullable=False),
+    sql.Column("fingerprint", sql.Text, nullable=False, comment="16 hexadecimal digits"),
+    *(sql.Column(f"band_{number}", sql.Integer, nullable=False) for number in range(4)),
+    *(sql.Index(f"ix_fingerprints_band_{number}", "owner", f"band_{number}") for number in range(4)),
 )
 PARTIAL = {
     "ix_assets_source": DERIVED,
