@@ -12,6 +12,7 @@ import pytest
 from proxy import keys
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.resemblance import SqlFingerprints
+from proxy.adapters.tables import assets
 from proxy.fingerprints import MOST_DISTANCE
 from proxy.ports import Asset, State
 from tests.kit.databases import Open
@@ -85,7 +86,15 @@ async def test_a_fingerprint_follows_the_version_and_goes_with_the_record(catalo
     await catalogue.describe(first.key, "one", {"fingerprint": f"{MIDDLE:016x}"}, {})
     assert await near(catalogue, 3) == [("u7/a.jpg", 1)], "what was seen of an earlier version is none of this one's"
     await catalogue.remove(first.key)
-    await catalogue.add(replace(asset("a", None), details=None))
+    await catalogue.add(replace(asset("a", None, etag="three"), details=None))
+    assert await near(catalogue, 3) == []
+
+
+async def test_a_fingerprint_of_an_earlier_version_counts_for_nothing(catalogue: SqlCatalogue) -> None:
+    """As a process of the release before leaves it, which overwrites the record and knows no fingerprints."""
+    await catalogue.add(asset("a", MIDDLE))
+    async with catalogue.begun() as connection:
+        await connection.execute(assets.update().values(etag="two"))
     assert await near(catalogue, 3) == []
 
 
