@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -97,3 +98,14 @@ def test_the_page_of_all_settings_has_each_with_its_default_and_bounds(site: Pat
         "MEDIA_URL_SECRETS": "<td>list of secrets, 4 at most</td>\n<td>–</td>",
     }.items():
         assert told in rows[name]
+
+
+def test_the_pictures_of_the_architecture_name_modules_that_there_are() -> None:
+    modules = {path.stem for package in ("proxy", "processors") for path in (ROOT / package).rglob("*.py")}
+    drawn = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
+    assert len(drawn) == 3
+    for path in drawn:
+        words = {text.text for text in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text") if text.get("class") == "m"}
+        named = {name for line in words for name in str(line).split(" · ") if re.fullmatch(r"[a-z_0-9]+", name)}
+        assert named
+        assert named - modules == set(), path.name
