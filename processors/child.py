@@ -13,8 +13,8 @@ MAX_WORDS_BYTES = 1 << 18
 """A film of a hundred chapters, named in letters that JSON writes with twelve bytes, takes 100 KB."""
 MAX_RENDITION_BYTES = 256 << 20
 PIPE_BYTES = 1 << 20
-# The first words that a worker executes: its modules are ours, whatever the current folder is.
-PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from processors.worker import main; main()"
+# The first words that a child executes: its modules are ours, whatever the current folder is.
+PROGRAM = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_module(sys.argv[2], run_name='__main__')"
 
 
 class WorkerDied(Exception):
@@ -35,10 +35,10 @@ class Child:
         self._retires = False
 
     @classmethod
-    async def start(cls) -> Child:
-        """A new child; it is ready when it has answered its first words."""
+    async def start(cls, module: str = "processors.worker") -> Child:
+        """A new child, which runs *module*; it is ready when it has answered its first words."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-c", PROGRAM, str(Path(__file__).parents[1])),
+            *(sys.executable, "-P", "-c", PROGRAM, str(Path(__file__).parents[1]), module),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -1,7 +1,6 @@
 """One worker process: it says hello, then does one job after another until its input ends.
 
-A frame in either direction is a length of four bytes and so much JSON; a picture may follow an answer. JSON and not pickle,
-because the other side must be able to read the words of a process that decodes hostile files. A job is a conversation: what
+It speaks in frames (`processors.frames`); a picture may follow an answer. A job is a conversation: what
 is answered before anything is decoded has the estimate of its memory, and the other side says go when there is room. Between
 two answers it may call the job off, by words that get no answer; the last answer says that the worker rests. Of a file with
 holes (`processors.sparse`) the worker may say in place of an answer what it needs, and goes on when that is there.
@@ -10,8 +9,6 @@ holes (`processors.sparse`) the worker may say in place of an answer what it nee
 from __future__ import annotations
 
 import ctypes
-import fcntl
-import json
 import os
 import resource
 import signal
@@ -22,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from processors import confinement, sparse
+from processors import confinement, frames, sparse
 from processors.errors import MediaError
 from processors.sparse import Parts
 from processors.values import Limits
@@ -34,8 +31,6 @@ Words = dict[str, Any]
 Job = Generator[tuple[Words, bytes], Words, Words]
 """Yields an answer and the bytes behind it, is sent what the other side says to it, and returns the last answer"""
 
-PR_SET_PDEATHSIG = 1
-PIPE_BYTES = 1 << 20
 GRACE_S = 5.0
 NICE = 10
 """All workers let the process that answers requests go first: what is kept goes out at once while pictures are made."""
@@ -46,17 +41,8 @@ RETIRE_BYTES = 160 << 20
 
 def main() -> None:
     """Serve jobs from the standard input until it ends. Whatever the libraries print goes nowhere: it names files."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICE)
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    if sys.platform == "linux":
-        fcntl.fcntl(answers, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nowhere, standard)
-    start = _read(requests)
+    requests, answers = frames.opened(NICE)
+    start = frames.read(requests)
     if start is None:
         return
     limits = Limits.restored(start["limits"])
@@ -66,11 +52,11 @@ def main() -> None:
         image.prepare()
         hello = image.capabilities(limits)
     except Exception as error:
-        _write(answers, {"failed": f"{type(error).__name__}: {error}"})
+        frames.write(answers, {"failed": f"{type(error).__name__}: {error}"})
         return
     hello["confined"] = confinement.confine(limits, start["readable"])
-    _write(answers, {"hello": hello, "rests": True})
-    while (request := _read(requests)) is not None:
+    frames.write(answers, {"hello": hello, "rests": True})
+    while (request := frames.read(requests)) is not None:
         _serve(request, limits, requests, answers)
 
 
@@ -90,8 +76,8 @@ def _parts(request: Words, limits: Limits, requests: BinaryIO, answers: BinaryIO
 
     def need(start: int, stop: int) -> bool:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _write(answers, {"need": [start, stop]})
-        words = _read(requests)
+        frames.write(answers, {"need": [start, stop]})
+        words = frames.read(requests)
         signal.setitimer(signal.ITIMER_REAL, limits.deadline_s + GRACE_S)
         return words is not None and "here" in words
 
@@ -114,16 +100,16 @@ def _converse(job: Job, parts: Parts | None, limits: Limits, requests: BinaryIO,
         signal.setitimer(signal.ITIMER_REAL, 0)
         if parts is not None and parts.is_off:
             return
-        _write(answers, answer, data)
+        frames.write(answers, answer, data)
         del answer, data
-        words = _read(requests)
+        words = frames.read(requests)
         if words is None or "off" in words:
             return
     signal.setitimer(signal.ITIMER_REAL, 0)
     del job
     if parts is not None and parts.is_off:
         return
-    _write(answers, {"retire": _idle_bytes() > RETIRE_BYTES} | last | {"rests": True})
+    frames.write(answers, {"retire": _idle_bytes() > RETIRE_BYTES} | last | {"rests": True})
 
 
 def _inspecting(request: Words, limits: Limits) -> Job:
@@ -186,22 +172,6 @@ def _failure(error: Exception) -> Words:
     if isinstance(error, FileNotFoundError):
         return {"gone": True}
     return {"crashed": "".join(traceback.format_exception(error, limit=-8))[-4000:]}
-
-
-def _read(stream: BinaryIO) -> Words | None:
-    head = stream.read(4)
-    if len(head) < 4:
-        return None
-    request: Words = json.loads(stream.read(int.from_bytes(head, "big")))
-    return request
-
-
-def _write(stream: BinaryIO, answer: Words, data: bytes = b"") -> None:
-    text = json.dumps(answer).encode()
-    stream.write(len(text).to_bytes(4, "big") + text)
-    if data:
-        stream.write(data)
-    stream.flush()
 
 
 def _idle_bytes() -> int:

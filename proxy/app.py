@@ -187,7 +187,18 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         quotas = SqlQuotas(catalogue)
         at_once = settings.media_job_workers if house.keeps else 0
         work = await stack.enter_async_context(
-            working(settings, kept.media, catalogue, limits, feed, ties.bus, metrics, at_once, watches=house.keeps)
+            working(
+                settings,
+                kept.media,
+                catalogue,
+                limits,
+                feed,
+                ties.bus,
+                metrics,
+                at_once,
+                watches=house.keeps,
+                delivery=delivery if house.keeps else None,
+            )
         )
 
         def stored(key: Key, content_type: str) -> None:

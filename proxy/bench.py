@@ -23,7 +23,7 @@ from processors.transcode import FILE, Made, Transcoder
 from proxy import keys
 from proxy.errors import Conflict, NotFound, StorageFull, TooLarge
 from proxy.house import lives
-from proxy.jobs import Job
+from proxy.jobs import Job, JobBook
 from proxy.keys import Key
 from proxy.ports import Asset, Backend, Body, Catalogue, ObjectReader, State
 
@@ -39,6 +39,7 @@ class Bench:
 
     def __init__(
         self,
+        book: JobBook,
         backend: Backend,
         catalogue: Catalogue,
         transcoder: Transcoder,
@@ -46,6 +47,7 @@ class Bench:
         limits: Mapping[Kind, int],
         floor: Path,
     ) -> None:
+        self._book = book
         self._backend = backend
         self._catalogue = catalogue
         self._transcoder = transcoder
@@ -72,6 +74,10 @@ class Bench:
                 await asyncio.shield(asyncio.create_task(self.drop(results)))
                 raise
             return results
+
+    async def finish(self, job: Job, holder: str, made: list[Key], now: datetime) -> bool:
+        """Show the results, and end the job."""
+        return await self._book.finish(job.id, holder, made, now)
 
     async def clear(self, job: Job) -> None:
         """Drop what earlier attempts at *job* have left, whose workers died."""

@@ -28,6 +28,8 @@ OPEN = (Stage.WAITING, Stage.RUNNING)
 
 
 ASKED_FOR, AUTOMATIC = 10, 20
+CLASSIFY = "classify"
+"""The profile of the jobs that make nothing of an asset, and say something of it."""
 """Priorities, the lower first: what a person asked for, before what is made of each upload."""
 
 
@@ -88,8 +90,11 @@ class JobBook(Protocol):
         """
         ...
 
-    async def claim(self, holder: str, now: datetime, until: datetime) -> Job | None:
-        """The next job that is due, or whose holder has died, for *holder* alone until then; its attempt is counted."""
+    async def claim(self, holder: str, now: datetime, until: datetime, *, classifies: bool = False) -> Job | None:
+        """The next job that is due, or whose holder has died, for *holder* alone until then; its attempt is counted.
+
+        Who *classifies* gets the jobs that are to `CLASSIFY` an asset, others get all others.
+        """
         ...
 
     async def beat(self, id: str, holder: str, until: datetime, percent: float) -> bool:
@@ -108,6 +113,13 @@ class JobBook(Protocol):
         """Show the *results*, whose records are PENDING, and end the job as DONE, in one transaction and with the events.
 
         False, and nothing happens, if it is not this holder's any more, or if the source or a result is not there.
+        """
+        ...
+
+    async def conclude(self, id: str, holder: str, labels: Mapping[str, float], by: str, now: datetime, *, withheld: bool) -> bool:
+        """Put the *labels* with the asset, and *by* which classifiers, and end the job as DONE: as `finish` does.
+
+        *withheld*: the asset is QUARANTINED from now on.
         """
         ...
 

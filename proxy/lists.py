@@ -89,6 +89,23 @@ def listed_jobs(
 
 
 @jobs.command()
+def classify() -> None:
+    """Have the model of MEDIA_CLASSIFIER look at all pictures and films that went without, or had another one."""
+
+    async def ordered(catalogue: SqlCatalogue, settings: Settings) -> None:
+        from proxy.adapters.jobs import SqlJobs
+        from proxy.orders import outstanding
+        from proxy.working import classification
+
+        sought = classification(settings)
+        if sought is None:
+            fail("There is no model: set MEDIA_CLASSIFIER, as the service has it.")
+        print(f"{await outstanding(catalogue, SqlJobs(catalogue), sought)} ordered", file=sys.stderr)
+
+    _with_catalogue(ordered)
+
+
+@jobs.command()
 def retry(ids: Annotated[list[str], typer.Argument(help="Which: `media-proxy jobs list` names them.")]) -> None:
     """Order again what has failed or was canceled; a worker finds it within two seconds."""
 
@@ -96,13 +113,14 @@ def retry(ids: Annotated[list[str], typer.Argument(help="Which: `media-proxy job
         from processors.errors import MediaError
         from proxy.adapters.jobs import SqlJobs
         from proxy.orders import Orders
-        from proxy.working import load, provided
+        from proxy.working import classification, load, provided, recipes
 
         async def nobody() -> None:
             """Whoever works looks by itself."""
 
         book = SqlJobs(catalogue)
-        orders = Orders(book, catalogue, load(settings), settings.media_jobs_open, nobody, provided=provided(settings))
+        known = recipes(load(settings), classification(settings))
+        orders = Orders(book, catalogue, known, settings.media_jobs_open, nobody, provided=provided(settings))
         for id in ids:
             job = await book.get(id)
             if job is None:

@@ -26,11 +26,10 @@ from proxy.errors import StartError
 from proxy.house import House, Role, lives
 from proxy.keys import Key
 from proxy.observe import Metrics
-from proxy.orders import automatic
 from proxy.ports import Bus
 from proxy.quotas import Quota
 from proxy.settings import Settings, Truncated
-from proxy.working import load, provided
+from proxy.working import orders_of_uploads
 
 if TYPE_CHECKING:
     from processors.pool_http import FarPool
@@ -73,7 +72,7 @@ async def machine(
         )
         spool = _spool(data / "spool", house)
         marks = _watermarks(settings, data / "watermarks", house)
-        orders = automatic(load(settings)) if provided(settings) else None
+        orders = orders_of_uploads(settings)
         quota = Quota(settings.media_quota_bytes, settings.media_quota_objects)
         catalogue = await stack.enter_async_context(SqlCatalogue(database(settings), quota, notes(settings), told, orders))
         pool = await stack.enter_async_context(_pool(settings, house, marks, data, metrics))

@@ -6,24 +6,42 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from typing import Protocol
 
 import structlog
 
 from processors import formats
 from processors.errors import Unsupported
-from processors.profiles import Profile
+from processors.formats import Kind
 from proxy.auth import Principal
 from proxy.claims import Clock, utc_now
 from proxy.errors import BadRequest, Conflict, IdempotencyReused, NotFound, NotProvided
 from proxy.flights import Errands
-from proxy.jobs import ASKED_FOR, AUTOMATIC, Job, JobBook, JobPage, Stage
+from proxy.jobs import ASKED_FOR, AUTOMATIC, CLASSIFY, Job, JobBook, JobPage, Stage
 from proxy.keys import Key
 from proxy.ports import Asset, Catalogue, State
 
+PAGE = 500
+MOST_OPEN = 1 << 31
 WAITING = 256
 """words to workers that are on their way"""
 
 log = structlog.get_logger(__name__)
+
+
+class Recipe(Protocol):
+    """What can be ordered: *revision* names all that is seen of the result; *automatic*, of each upload that it suits."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def automatic(self) -> bool: ...
+
+    def suits(self, kind: Kind) -> bool:
+        """Whether it can be made of what is of this kind."""
+        ...
 
 
 class Orders:
@@ -36,7 +54,7 @@ class Orders:
         self,
         book: JobBook,
         catalogue: Catalogue,
-        profiles: Mapping[str, Profile],
+        profiles: Mapping[str, Recipe],
         most_open: int,
         ordered: Callable[[], Awaitable[None]],
         *,
@@ -61,7 +79,7 @@ class Orders:
         format = formats.by_mime(asset.content_type)
         if format is None or not profile.suits(format.kind):
             raise Unsupported(f"{name} cannot be made of {asset.content_type}")
-        if not self._provided:
+        if not self._provided and name != CLASSIFY:
             raise NotProvided("this service has no ffmpeg, which makes films")
         job = _job(asset, profile, self._clock(), ASKED_FOR, idempotency_key)
         found = await self._book.order(job, self._most_open)
@@ -77,20 +95,18 @@ class Orders:
         return found
 
     def suiting(self, content_type: str | None) -> list[str]:
-        """The profiles that can be made here of objects of this type (None: of any), in the order of their file."""
+        """The profiles of which something is made here of objects of this type (None: of any), in the order of their file."""
         format = formats.by_mime(content_type) if content_type is not None else None
         if not self._provided or (content_type is not None and format is None):
             return []
-        return [name for name, profile in self._profiles.items() if format is None or profile.suits(format.kind)]
+        known = [profile for name, profile in self._profiles.items() if name != CLASSIFY]
+        return [profile.name for profile in known if format is None or profile.suits(format.kind)]
 
     def stored(self, key: Key, content_type: str) -> None:
         """What is made of each upload of this type was written down with its record: have it begun. Returns at once."""
         format = formats.by_mime(content_type)
-        if (
-            self._provided
-            and format is not None
-            and any(one.automatic and one.suits(format.kind) for one in self._profiles.values())
-        ):
+        begun = (one for one in self._profiles.values() if one.automatic and (self._provided or one.name == CLASSIFY))
+        if format is not None and any(one.suits(format.kind) for one in begun):
             self._errands.begin(self._ordered)
 
     async def get(self, principal: Principal, id: str) -> Job:
@@ -131,7 +147,7 @@ class Orders:
         return len(found) == len(job.results)
 
 
-def automatic(profiles: Mapping[str, Profile], clock: Clock = utc_now) -> Callable[[Asset], list[Job]]:
+def automatic(profiles: Mapping[str, Recipe], clock: Clock = utc_now) -> Callable[[Asset], list[Job]]:
     """What is ordered for each upload, to be written down in the transaction that shows it."""
 
     def ordered(asset: Asset) -> list[Job]:
@@ -144,7 +160,21 @@ def automatic(profiles: Mapping[str, Profile], clock: Clock = utc_now) -> Callab
     return ordered
 
 
-def _job(asset: Asset, profile: Profile, now: datetime, priority: int, idempotency_key: str | None = None) -> Job:
+async def outstanding(catalogue: Catalogue, book: JobBook, recipe: Recipe, clock: Clock = utc_now) -> int:
+    """Order *recipe* of every READY asset that it suits and that it has not been done to; how many those are."""
+    count, after = 0, None
+    while page := await catalogue.kept(PAGE, after):
+        after = page[-1].key
+        for asset in page:
+            format = formats.by_mime(asset.content_type)
+            is_due = asset.state is State.READY and asset.source is None and asset.classified != recipe.revision
+            if is_due and format is not None and recipe.suits(format.kind):
+                await book.order(_job(asset, recipe, clock(), AUTOMATIC), MOST_OPEN)
+                count += 1
+    return count
+
+
+def _job(asset: Asset, profile: Recipe, now: datetime, priority: int, idempotency_key: str | None = None) -> Job:
     work = hashlib.sha256("\0".join((asset.key, asset.etag, profile.name, profile.revision)).encode()).hexdigest()
     return Job(
         _new_id(now), asset.owner, asset.key, asset.etag, profile.name, work, now,

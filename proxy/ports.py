@@ -216,6 +216,10 @@ class Asset:
     """how often the record has changed"""
     embedded: Mapping[str, Any] | None = None
     """what its makers wrote into it (`Inspected.embedded`); None if nobody looked yet, and in lists, which go without"""
+    labels: Mapping[str, float] | None = None
+    """what a model has named in it, and how sure it is, 0 to 1"""
+    classified: str | None = None
+    """which classifiers have said that"""
     sanitised: bool = False
     """whether what was sent had to be changed (SVG): told at the upload, and not recorded"""
     optimised: bool = False

@@ -222,6 +222,12 @@ class Settings(BaseModel):
         20 * GIB, description="bytes of all uploads together that wait to be confirmed, and of all that are on their way in pieces"
     )
 
+    media_classifier: Path | None = Field(None, description="file (TOML) of a model that names what is in pictures and films")
+    media_classifier_deadline: Seconds = Field(30.0, description="seconds that it has for one picture")
+    media_classifier_memory: Annotated[int, BeforeValidator(size), Field(ge=64 * MIB, le=1 << 40)] = Field(
+        GIB, description="memory that it may take for that"
+    )
+
     media_optimize: Optimisations = Field((), description="jpeg and png, if they are to be stored in fewer bytes, nothing lost")
     media_optimize_originals: bool = Field(True, description="whether what came is kept beside the smaller one")
 

@@ -7,17 +7,15 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
 from processors.errors import Busy, Crashed, MediaError
-from proxy.bench import Bench
 from proxy.claims import Clock, utc_now
 from proxy.errors import Conflict, NotFound, StorageFull, Unavailable
 from proxy.jobs import MOST_ATTEMPTS, Job, JobBook
-from proxy.keys import Key
 from proxy.observe import Metrics
 
 LEASE = timedelta(seconds=15)
@@ -36,16 +34,54 @@ PASSING = (Busy, Crashed, StorageFull, Unavailable)
 log = structlog.get_logger(__name__)
 
 Told = Callable[[Job, str, float], Awaitable[None]]
+Made = TypeVar("Made")
 
 
-class Workshop:
-    """Does jobs of *book* on *bench*, *at_once* of them at a time. *told* hears how far each is: its stage, and percent."""
+class Work(Protocol[Made]):
+    """What is done for a job, and put where it belongs."""
+
+    async def make(self, job: Job, progress: Callable[[float], None]) -> Made:
+        """Do it, and show nobody; *progress* hears how many percent are done. Raises what says why not, and leaves nothing then."""
+        ...
+
+    async def finish(self, job: Job, holder: str, made: Made, now: datetime) -> bool:
+        """Show what was *made* and end the job, both or neither; False if it is not *holder*'s any more, or its source is gone."""
+        ...
+
+    async def drop(self, made: Made) -> None:
+        """Take away what nobody has seen."""
+        ...
+
+    async def clear(self, job: Job) -> None:
+        """Drop what earlier attempts have left, whose workers died."""
+        ...
+
+    async def sweep(self) -> None:
+        """Clear away what processes have left that are no more."""
+        ...
+
+
+class Workshop(Generic[Made]):
+    """Does the *work* of jobs of *book*, *at_once* of them at a time. *told* hears how far each is: its stage, and percent.
+
+    It takes the jobs that classify, or all others.
+    """
 
     def __init__(
-        self, book: JobBook, bench: Bench, at_once: int, keep: timedelta, metrics: Metrics, told: Told, clock: Clock = utc_now
+        self,
+        book: JobBook,
+        work: Work[Made],
+        at_once: int,
+        keep: timedelta,
+        metrics: Metrics,
+        told: Told,
+        clock: Clock = utc_now,
+        *,
+        classifies: bool = False,
     ) -> None:
         self._book = book
-        self._bench = bench
+        self._work = work
+        self._classifies = classifies
         self._at_once = at_once
         self._keep = keep
         self._metrics = metrics
@@ -73,7 +109,7 @@ class Workshop:
             self._news.clear()
             job = None
             with _kept_alive():
-                job = await self._book.claim(holder, self._clock(), self._clock() + LEASE)
+                job = await self._book.claim(holder, self._clock(), self._clock() + LEASE, classifies=self._classifies)
             if job is not None:
                 with _kept_alive():
                     await self._do(job, holder)
@@ -85,7 +121,7 @@ class Workshop:
     async def _tidy(self) -> None:
         while True:
             with _kept_alive():
-                await self._bench.sweep()
+                await self._work.sweep()
                 await self._book.tidy(self._clock() - self._keep, TIDY_BATCH)
             await asyncio.sleep(TIDY_S)
 
@@ -103,17 +139,17 @@ class Workshop:
 
     async def _ended(self, job: Job, holder: str) -> str:
         try:
-            await self._bench.clear(job)
+            await self._work.clear(job)
             if job.attempts > MOST_ATTEMPTS:
                 raise Conflict(f"it was begun {MOST_ATTEMPTS} times, and no worker has come to its end")
-            results = await self._held(job, holder)
-            if results is None:
+            made = await self._held(job, holder)
+            if made is None:
                 return "lost"
             # Where the answer to this is lost, it is done, or the next attempt drops what nobody has seen.
-            if await self._book.finish(job.id, holder, results, self._clock()):
+            if await self._work.finish(job, holder, made, self._clock()):
                 await self._told(job, "done", 100.0)
                 return "done"
-            await self._bench.drop(results)
+            await self._work.drop(made)
             if not await self._book.is_held(job.id, holder):
                 return "lost"
             raise NotFound("the object, or what was made of it, has been removed meanwhile")
@@ -131,15 +167,15 @@ class Workshop:
         await self._told(job, "failed", 0.0)
         return "failed"
 
-    async def _held(self, job: Job, holder: str) -> list[Key] | None:
-        """The results, made while the lease goes on; None when it is lost, or the job was cancelled: the work is ended then."""
+    async def _held(self, job: Job, holder: str) -> Made | None:
+        """What was made while the lease goes on; None when it is lost, or the job was cancelled: the work is ended then."""
         percent = 0.0
 
         def progress(now: float) -> None:
             nonlocal percent
             percent = now
 
-        work = asyncio.create_task(self._bench.make(job, progress))
+        work = asyncio.create_task(self._work.make(job, progress))
         try:
             beat, shown = time.monotonic(), -1.0
             while not (await asyncio.wait({work}, timeout=LOOK_S))[0]:

@@ -32,7 +32,7 @@ COUNTED = frozenset(State) - {State.DELETED}
 """The states in which an asset counts for its owner."""
 SAID = frozenset({"filename", "idempotency_key", "focal", "metadata", "revision"})
 """What the owner of an asset has said of it, which stays when its bytes change."""
-SAID_IN_JSON = frozenset({"details", "embedded"})
+SAID_IN_JSON = frozenset({"details", "embedded", "labels"})
 """What has been found in an asset; null where nobody looked."""
 CHANGED = {"revision": assets.c.revision + 1}
 UNBOUNDED = Quota()

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.adapters.tables import assets, jobs
 from proxy.errors import RateLimited
 from proxy.events import Kind
-from proxy.jobs import OPEN, Job, JobPage, Stage
+from proxy.jobs import CLASSIFY, OPEN, Job, JobPage, Stage
 from proxy.keys import Key
 from proxy.ports import State
 
@@ -77,10 +77,11 @@ class SqlJobs:
             found = [_job(row) for row in await connection.execute(query.order_by(jobs.c.id.desc()).limit(limit + 1))]
         return JobPage(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
-    async def claim(self, holder: str, now: datetime, until: datetime) -> Job | None:
+    async def claim(self, holder: str, now: datetime, until: datetime, *, classifies: bool = False) -> Job | None:
         """The first that is due: while it runs, a job is due when its holder's time is over."""
         others = jobs.alias()
         first = sql.select(others.c.id).where(sql.text("stage IN ('waiting', 'running')"), others.c.due <= _stamp(now))
+        first = first.where(others.c.profile == CLASSIFY if classifies else others.c.profile != CLASSIFY)
         first = first.order_by(others.c.priority, others.c.id).limit(1)
         values = {
             "stage": Stage.RUNNING,
@@ -135,6 +136,29 @@ class SqlJobs:
             if not is_there:
                 await connection.rollback()
                 return False
+        for noted in told:
+            await self._catalogue.tell(noted)
+        return True
+
+    async def conclude(self, id: str, holder: str, labels: Mapping[str, float], by: str, now: datetime, *, withheld: bool) -> bool:
+        """End it with its labels, all or nothing."""
+        key, etag = (sql.select(column).where(_held(id, holder)).scalar_subquery() for column in (jobs.c.key, jobs.c.etag))
+        query = assets.update().where(assets.c.key == key, assets.c.etag == etag, assets.c.state == State.READY)
+        said = {"labels": json.dumps(labels), "classified": by}
+        told = []
+        async with self._catalogue.begun() as connection:
+            query = query.values(**said, revision=assets.c.revision + 1)
+            asset = (await connection.execute(query.returning(assets.c.key))).first()
+            if asset is None:
+                return False
+            more = {"job": id, "profile": CLASSIFY, "results": [], "labels": dict(labels)}
+            told.append((await self._catalogue.noted(connection, Key(asset.key), Kind.PROCESSED, more))[1])
+            values = {"stage": Stage.DONE, "holder": None, "percent": 100.0, "ended": _stamp(now), "results": "[]"}
+            if not (await connection.execute(jobs.update().where(_held(id, holder)).values(values))).rowcount:
+                await connection.rollback()
+                return False
+            if withheld:
+                told.append((await self._catalogue.marked(connection, Key(asset.key), State.QUARANTINED))[1])
         for noted in told:
             await self._catalogue.tell(noted)
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest revision: a database that has it is opened without importing Alembic (11 MiB)."""
 UNFINISHED = sql.text("state != 'ready'")
 DERIVED = sql.text("source IS NOT NULL")
@@ -35,6 +35,8 @@ assets = sql.Table(
     sql.Column("metadata", sql.Text, comment="JSON"),
     sql.Column("revision", sql.Integer, nullable=False, server_default="0"),
     sql.Column("embedded", sql.Text, comment="JSON"),
+    sql.Column("labels", sql.Text, comment="JSON"),
+    sql.Column("classified", sql.Text),
     sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
     sql.Index("ix_assets_owner_created", "owner", "created", "key"),
     sql.Index("ix_assets_owner_type", "owner", "content_type", "created", "key"),

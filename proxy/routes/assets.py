@@ -67,6 +67,7 @@ class Presenter:
             "focal": point_of(asset.focal),
             "metadata": asset.metadata,
             **({} if asset.source is None else {"source": asset.source}),
+            **({} if asset.labels is None else {"labels": asset.labels}),
             **({"sanitised": True} if asset.sanitised else {}),
             **({"optimised": True} if asset.optimised else {}),
             **({"state": str(asset.state)} if asset.state is not State.READY else {}),

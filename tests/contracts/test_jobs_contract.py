@@ -16,7 +16,7 @@ from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.events import Notes, SqlEvents
 from proxy.adapters.jobs import SqlJobs
 from proxy.errors import RateLimited
-from proxy.jobs import ASKED_FOR, AUTOMATIC, Job, Stage
+from proxy.jobs import ASKED_FOR, AUTOMATIC, CLASSIFY, Job, Stage
 from proxy.keys import Key
 from proxy.orders import automatic
 from proxy.ports import Asset, State
@@ -246,3 +246,44 @@ async def test_failed_ones_of_all_owners_are_found_and_the_oldest_wait_is_known(
         await book.fail(claimed.id, "me", {"code": "undecodable", "detail": "so"}, NOW)
     assert [one.id for one in (await book.page(None, 10, stage=Stage.FAILED)).jobs] == [job(2).id, job(1).id]
     assert [one.id for one in (await book.page("u8", 10, stage=Stage.WAITING)).jobs] == [job(3).id]
+
+
+def classifying(number: int) -> Job:
+    return replace(job(number), profile=CLASSIFY)
+
+
+async def test_what_classifies_and_what_makes_are_claimed_by_different_workers(book: SqlJobs) -> None:
+    await book.order(classifying(1), 10)
+    await book.order(job(2), 10)
+    assert (made := await book.claim("a", NOW, SOON)) is not None
+    assert (looked := await book.claim("b", NOW, SOON, classifies=True)) is not None
+    assert (made.id, looked.id) == (job(2).id, job(1).id)
+    assert await book.claim("c", NOW, SOON) is None
+    assert await book.claim("c", NOW, SOON, classifies=True) is None
+
+
+@pytest.mark.parametrize("withheld", [False, True])
+async def test_labels_the_end_of_their_job_and_what_is_told_are_one(catalogue: SqlCatalogue, book: SqlJobs, withheld: bool) -> None:
+    await book.order(classifying(1), 10)
+    await book.claim("a", NOW, SOON, classifies=True)
+    assert await book.conclude(job(1).id, "a", {"cat": 0.75}, "model-1", NOW, withheld=withheld)
+    assert (found := await catalogue.get(SOURCE)) is not None
+    assert (found.labels, found.classified) == ({"cat": 0.75}, "model-1")
+    assert found.state is (State.QUARANTINED if withheld else State.READY)
+    assert (ended := await book.get(job(1).id)) is not None
+    assert ended.stage is Stage.DONE
+    told = [json.loads(event.body) for event in await SqlEvents(catalogue).of_owner("u7", 0, 10)][1:]
+    assert [said["type"] for said in told] == ["asset.processed", "asset.quarantined"][: 1 + withheld]
+    assert told[0]["data"]["labels"] == {"cat": 0.75}
+
+
+async def test_labels_of_another_version_or_of_a_lost_job_change_nothing(catalogue: SqlCatalogue, book: SqlJobs) -> None:
+    await book.order(replace(classifying(1), etag="other"), 10)
+    await book.claim("a", NOW, SOON, classifies=True)
+    assert not await book.conclude(job(1).id, "a", {"cat": 0.75}, "model-1", NOW, withheld=True)
+    await book.order(classifying(2), 10)
+    await book.claim("b", NOW, SOON, classifies=True)
+    assert not await book.conclude(job(2).id, "somebody", {"cat": 0.75}, "model-1", NOW, withheld=True)
+    assert (found := await catalogue.get(SOURCE)) is not None
+    assert (found.labels, found.state) == (None, State.READY)
+    assert [event.kind for event in await SqlEvents(catalogue).of_owner("u7", 0, 10)] == ["asset.stored"]
