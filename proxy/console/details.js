@@ -99,6 +99,7 @@ export class Details {
       ["Main colour", asset.colour ? colour(asset.colour) : null],
       ["Renditions", asset.state === "quarantined" ? null : this.#renditions(asset)],
       ["Presets", asset.presets ? this.#presets(asset) : null],
+      ["Labels", asset.labels ? metadata(percents(asset.labels)) : null],
       ["Metadata", asset.metadata ? metadata(asset.metadata) : null],
       ["In the file", asset.embedded ? metadata(said(asset.embedded)) : null],
     ];
@@ -163,6 +164,11 @@ function metadata(entries) {
     list.append(element("dt", plain(name)), element("dd", plain(text).slice(0, MOST_CHARS)));
   }
   return list;
+}
+
+/** How sure a model is of what it named. */
+function percents(labels) {
+  return Object.fromEntries(Object.entries(labels).map(([label, score]) => [label, `${Math.round(score * 100)} %`]));
 }
 
 /** What the makers of a file wrote into it, as pairs; what only its owner sees stands last, and says so. */

@@ -7,6 +7,7 @@ import { plain, sentence } from "./wording.js";
 const MOST_JOBS = 20;
 const LOOK_MS = 5_000; // progress that nobody tells is looked at; a worker elsewhere may have no way to tell it
 const OPEN = ["waiting", "running"];
+const CLASSIFIED = "classify"; // makes nothing: what it says is in the record
 const SOUND = /\.(m4a|ogg)$/;
 const STATES = { waiting: "Waiting for a worker", done: "Ready", canceled: "Canceled" };
 
@@ -80,7 +81,7 @@ export class Making {
     try {
       const jobs = await this.#api.jobs(this.#asset.key, MOST_JOBS, signal);
       if (signal.aborted) return;
-      for (const job of jobs.reverse()) this.#fill(job);
+      for (const job of jobs.reverse()) if (job.profile !== CLASSIFIED) this.#fill(job);
     } catch (problem) {
       if (!signal.aborted) this.#failed(problem);
     }
