@@ -101,6 +101,24 @@ def test_every_parameter_in_a_path_is_described_and_no_other() -> None:
         assert {each["name"] for each in given if each["in"] == "path"} == set(re.findall(r"{(\w+)}", path)), (method, path)
 
 
+def test_everything_that_is_sent_or_told_says_what_it_means() -> None:
+    def silent(schema: Mapping[str, Any], place: str) -> Iterator[str]:
+        for name, member in schema.get("properties", {}).items():
+            if "$ref" not in member and not member.get("description"):
+                yield f"{place}.{name}"
+            yield from silent(member, f"{place}.{name}")
+            yield from silent(member.get("items", {}), f"{place}.{name}[]")
+
+    found = [line for name, schema in OPENAPI["components"]["schemas"].items() for line in silent(schema, name)]
+    for (method, path), told in OPERATIONS.items():
+        place = f"{method} {path}"
+        given = [*OPENAPI["paths"][path].get("parameters", ()), *told.get("parameters", ())]
+        found += [f"{place} {each['name']}" for each in map(resolved, given) if not each.get("description")]
+        for answer in (told.get("requestBody", {}), *map(resolved, told["responses"].values())):
+            found += [line for content in answer.get("content", {}).values() for line in silent(content.get("schema", {}), place)]
+    assert found == []
+
+
 @pytest.mark.parametrize("place", sorted(OPERATIONS), ids=" ".join)
 def test_what_goes_wrong_is_told_by_its_codes(place: tuple[str, str]) -> None:
     told = OPERATIONS[place]

@@ -144,6 +144,12 @@ function problems(known) {
   return element("section", "", { id: "problems" }, element("h2", "Problems"), element("p", text, { class: "quiet" }), list);
 }
 
+/** A path that may be broken after its slashes. */
+function breakable(path) {
+  const parts = path.split(/(?<=\/)/);
+  return element("span", "", {}, ...parts.flatMap((part, place) => (place ? [element("wbr"), part] : [part])));
+}
+
 function index(groups) {
   const entry = (href, ...children) => element("li", "", {}, element("a", "", { href }, ...children));
   const lists = groups.map(({ tag, operations }) => [
@@ -153,7 +159,7 @@ function index(groups) {
       "",
       {},
       ...operations.map(({ path, methods, told }) =>
-        entry(`#${told.operationId}`, element("span", methods[0], { class: `method ${methods[0]}` }), element("span", path.replace(/^\/api/, "") || "/")),
+        entry(`#${told.operationId}`, element("span", methods[0], { class: `method ${methods[0]}` }), breakable(path.replace(/^\/api/, "") || "/")),
       ),
     ),
   ]);
