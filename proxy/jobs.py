@@ -75,7 +75,7 @@ class JobBook(Protocol):
     async def order(self, job: Job, most_open: int) -> Job:
         """Write *job* down; gives the one that has its idempotency key or does its work already, if there is one.
 
-        Raises RateLimited when the owner has *most_open* open ones.
+        Raises RateLimited when the owner has *most_open* open ones, those that classify aside: each upload has one.
         """
         ...
 

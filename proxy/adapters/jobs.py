@@ -54,7 +54,7 @@ class SqlJobs:
             if (await connection.execute(insert)).first() is None:
                 found = jobs.select().where(same).order_by(sql.case((mine, 0), else_=1)).limit(1)
                 return _job((await connection.execute(found)).one())
-            count = sql.select(sql.func.count()).where(jobs.c.owner == job.owner, IS_OPEN)
+            count = sql.select(sql.func.count()).where(jobs.c.owner == job.owner, jobs.c.profile != CLASSIFY, IS_OPEN)
             if (await connection.execute(count)).scalar_one() > most_open:
                 raise RateLimited(f"{most_open} jobs of yours are open already", headers={"Retry-After": str(RETRY_S)})
         return job

@@ -262,6 +262,12 @@ async def test_what_classifies_and_what_makes_are_claimed_by_different_workers(b
     assert await book.claim("c", NOW, SOON, classifies=True) is None
 
 
+async def test_what_classifies_an_owners_uploads_takes_no_place_from_their_orders(book: SqlJobs) -> None:
+    for number in range(3):
+        await book.order(classifying(number), 100)
+    assert (await book.order(job(3), 1)).id == job(3).id
+
+
 @pytest.mark.parametrize("withheld", [False, True])
 async def test_labels_the_end_of_their_job_and_what_is_told_are_one(catalogue: SqlCatalogue, book: SqlJobs, withheld: bool) -> None:
     await book.order(classifying(1), 10)
