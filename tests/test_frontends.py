@@ -23,7 +23,7 @@ from tests.test_jobs import begun, ended
 
 __all__ = ["origin"]
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.stack]
 
 PACKAGES = {"thumbhash": "/thumbhash/thumbhash.js", "blurhash": "/blurhash/dist/esm/index.js", "hls.js": "/hls.js/dist/hls.mjs"}
 PHOTO = pictures.jpeg(1600, 1200)
@@ -68,9 +68,7 @@ async def seen(page: Page, selector: str) -> str:
     return chosen
 
 
-@pytest.mark.parametrize(("width", "ratio", "chosen"), [
-    (360, 2, 960), pytest.param(1280, 1, 1280, marks=pytest.mark.slow), pytest.param(500, 1, 640, marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(("width", "ratio", "chosen"), [(360, 2, 960), (1280, 1, 1280), (500, 1, 640)])
 async def test_a_picture_is_as_large_as_its_screen_needs_and_has_a_placeholder_until_then(
     browser: Browser, service: RunningServer, origin: str, owner: str, width: int, ratio: int, chosen: int
 ) -> None:
@@ -119,7 +117,6 @@ async def test_a_picture_is_as_large_as_its_screen_needs_and_has_a_placeholder_u
         assert "immutable" in answer.headers["Cache-Control"]
 
 
-@pytest.mark.slow
 async def test_blurhash_is_a_picture_too(browser: Browser, service: RunningServer, origin: str, owner: str) -> None:
     client = service.client(owner)
     record = client.get(f"/api/assets/{client.stored(PHOTO)['key']}").json
@@ -150,7 +147,6 @@ async def test_picture_elements_choose_format_and_crop(browser: Browser, service
         )
 
 
-@pytest.mark.slow
 async def test_a_film_costs_its_poster_until_it_is_played(
     browser: Browser, service: RunningServer, origin: str, owner: str
 ) -> None:
@@ -171,7 +167,6 @@ async def test_a_film_costs_its_poster_until_it_is_played(
     assert track.text.startswith("WEBVTT")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_hls_plays_as_the_docs_say(browser: Browser, service: RunningServer, origin: str, owner: str) -> None:
     films.provided()

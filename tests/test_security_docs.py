@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests import pictures
 from tests.kit.client import media
 from tests.kit.server import RunningServer
@@ -17,6 +19,7 @@ PAGE = (DOCS / "security.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(curl [^`]*)`[^|]*\| (\d{3}) \|$", PAGE, re.MULTILINE)
 
 
+@pytest.mark.stack
 def test_a_service_that_is_set_up_as_the_page_says_refuses_all_that_it_says(
     serve: Callable[..., RunningServer], owner: str, tmp_path: Path
 ) -> None:
