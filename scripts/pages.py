@@ -89,6 +89,6 @@ def heading(path: Path) -> str:
 
 def colours() -> str:
     """Pygments' rules for light and dark."""
-    light = HtmlFormatter(style="friendly").get_style_defs(".codehilite")
+    light = HtmlFormatter(style="default").get_style_defs(".codehilite")
     dark = HtmlFormatter(style="github-dark").get_style_defs("[data-bs-theme=dark] .codehilite")
     return f"{light}\n{dark}\n"

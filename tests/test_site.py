@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from proxy.settings import Settings
+from tests.browser import CONTRAST, chromium, opened
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = re.compile(
@@ -109,3 +113,36 @@ def test_the_pictures_of_the_architecture_name_modules_that_there_are() -> None:
         named = {name for line in words for name in str(line).split(" · ") if re.fullmatch(r"[a-z_0-9]+", name)}
         assert named
         assert named - modules == set(), path.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_page_can_be_read_on_a_phone_and_asks_nobody_else(site: Path, scheme: str) -> None:
+    handler = functools.partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            async with (
+                chromium() as browser,
+                opened(browser, url, viewport={"width": 390, "height": 800}, color_scheme=scheme) as page,
+            ):
+                asked: list[str] = []
+                page.on("request", lambda request: asked.append(request.url))
+                for path in sorted(site.glob("*.html")):
+                    await page.goto(f"/{path.name}")
+                    assert await page.evaluate("document.documentElement.scrollWidth") <= 390, path.name
+                    faint = [text for text in await page.evaluate(CONTRAST) if text["ratio"] < text["needed"]]
+                    assert faint == [], path.name
+                assert {address for address in asked if not address.startswith((url, "data:"))} == set()
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A web server that writes no log."""
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
