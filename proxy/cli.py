@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy import lists
+from proxy import backups, lists
 from proxy.command import configured, fail
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ cli = typer.Typer(
 
 cli.add_typer(lists.events)
 cli.add_typer(lists.jobs)
+cli.command()(backups.backup)
+cli.command()(backups.restore)
 
 
 @cli.callback()

@@ -39,6 +39,12 @@ def mint() -> str:
     return f"g{_clock.now_ns():016x}{secrets.token_hex(8)}"
 
 
+def of(since: timedelta, seed: str) -> str:
+    """The generation of a write that has none: *since* 1970 it has been there, and *seed*, hex digits, tells it from others."""
+    microseconds = max(0, since // timedelta(microseconds=1))
+    return f"g{microseconds * 1000:016x}{seed[:16]}"
+
+
 def is_generation(etag: str) -> bool:
     """Whether *etag* names a write of ours; the etags that stores make do not begin with a g."""
     return _GENERATION.fullmatch(etag) is not None

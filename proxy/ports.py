@@ -40,6 +40,8 @@ class ObjectMeta:
     modified: datetime
     sha256: str | None = None
     store: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """what other programs said of it when they put it there (``x-amz-meta-…``)"""
 
 
 @dataclass(frozen=True, slots=True)

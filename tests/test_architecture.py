@@ -21,6 +21,7 @@ ADAPTERS = MIGRATIONS | {name for name in MODULES if name.startswith("proxy.adap
 """The migrations are the catalogue's, run by Alembic."""
 COMPOSERS = {
     "proxy.app",
+    "proxy.backups",
     "proxy.checkup",
     "proxy.cli",
     "proxy.keeper",
@@ -28,6 +29,7 @@ COMPOSERS = {
     "proxy.machine",
     "proxy.maintenance",
     "proxy.mounting",
+    "proxy.moving",
     "proxy.processes",
     "proxy.processor",
     "proxy.promising",
@@ -66,6 +68,7 @@ DOORS = {
     "prometheus_client": {"proxy.observe"},
     "pydantic": {"proxy.settings", "proxy.spelling"},
     "redis": REDIS,
+    "rich": {"proxy.meter"},
     "sqlalchemy": {
         "proxy.adapters.catalogue",
         "proxy.adapters.counting",
@@ -77,6 +80,7 @@ DOORS = {
         "proxy.adapters.postgres",
         "proxy.adapters.promises",
         "proxy.adapters.quotas",
+        "proxy.adapters.records",
         "proxy.adapters.resemblance",
         "proxy.adapters.schema",
         "proxy.adapters.sessions",
@@ -84,7 +88,7 @@ DOORS = {
         "proxy.adapters.tables",
         *MIGRATIONS,
     },
-    "typer": {"proxy.cli", "proxy.lists"},
+    "typer": {"proxy.backups", "proxy.cli", "proxy.lists"},
     **{decoder: {name for name in MODULES if name.startswith("processors.")} - PURE for decoder in DECODERS},
 }
 """Each outside library and the modules that may import it; its failures become ours there."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, timedelta
 from functools import partial
 from pathlib import Path
@@ -224,6 +224,7 @@ class S3Backend:
         *,
         size: int | None = None,
         etag: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> ObjectMeta:
         """Atomic by S3 itself, which shows an object when it has all of it.
 
@@ -231,8 +232,9 @@ class S3Backend:
         goes out from files of *spool*, in one piece or in parts, with a digest of each.
 
         A put that is cancelled while the store commits may leave the object there: whole, and under this write's etag.
+        *metadata* is kept beside it for other programs (``x-amz-meta-…``).
         """
-        target = Target(key, content_type, etag or generations.mint())
+        target = Target(key, content_type, etag or generations.mint(), metadata or {})
         in_one = size is not None and size <= PUT_MAX_BYTES and self.profile.drops_cut_bodies
         intake = self._staging.intake(
             body, key, content_type, store=self.name, etag=target.etag, size=size, admit=admit,
@@ -254,16 +256,22 @@ class S3Backend:
             return  # it is not there, or could not be
 
     async def list(self, prefix: str = "") -> AsyncIterator[Listed]:
-        """All with *prefix*, a thousand at a time, with the store's own times. Names that are no keys of ours are left out."""
+        """All with *prefix*, with the store's own times. Names that are no keys of ours are left out."""
+        async with aclosing(self.names(prefix)) as names:
+            async for found in names:
+                try:
+                    keys.parse(found.key)
+                except BadKey:
+                    continue  # such as the markers of folders that other programs make
+                yield found
+
+    async def names(self, prefix: str = "") -> AsyncGenerator[Listed, None]:
+        """As `list`, a thousand at a time, with what is no key of ours too."""
         more: dict[str, str] = {}
         while True:
             page = await self.call("list_objects_v2", Prefix=prefix, **more)
             for found in page.get("Contents", []):
-                try:
-                    key = keys.parse(found["Key"])
-                except BadKey:
-                    continue  # such as the markers of folders that other programs make
-                yield Listed(key, int(found["Size"]), found["LastModified"].astimezone(UTC))
+                yield Listed(Key(found["Key"]), int(found["Size"]), found["LastModified"].astimezone(UTC))
             if not page.get("IsTruncated"):
                 return
             if page.get("NextContinuationToken") in {None, more.get("ContinuationToken")}:

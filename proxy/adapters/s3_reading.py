@@ -43,7 +43,8 @@ def meta_of(key: Key, answer: Answer, size: int, store: str) -> ObjectMeta:
     ours = generations.is_generation(generation)
     etag = generation if ours else entity_tag(answer)
     modified = generations.began(generation) if ours else answer.get("LastModified", generations.EPOCH).astimezone(UTC)
-    return ObjectMeta(key, size, answer.get("ContentType") or UNKNOWN_TYPE, etag, modified, None, store)
+    others = {name: str(value) for name, value in given.items() if name != GENERATION}
+    return ObjectMeta(key, size, answer.get("ContentType") or UNKNOWN_TYPE, etag, modified, None, store, others)
 
 
 def header(span: ByteRange) -> str | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -34,11 +34,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a body goes, and under which generation."""
+    """Where a body goes, under which generation, and what other programs are to find beside it."""
 
     key: Key
     content_type: str
     etag: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Uploads:
@@ -313,10 +314,10 @@ async def _tried(attempt: Callable[[], Awaitable[T]], uploads: Uploads) -> T:
 
 
 def _headers(target: Target) -> dict[str, Any]:
-    return {"ContentType": target.content_type, "Metadata": {GENERATION: target.etag}}
+    return {"ContentType": target.content_type, "Metadata": {**target.metadata, GENERATION: target.etag}}
 
 
 def stored(target: Target, size: int, store: str) -> ObjectMeta:
     """What HEAD tells of the object now: S3 keeps no SHA-256 of ours."""
-    answer = {"Metadata": {GENERATION: target.etag}, "ContentType": target.content_type}
+    answer = {"Metadata": {**target.metadata, GENERATION: target.etag}, "ContentType": target.content_type}
     return meta_of(target.key, answer, size, store)
