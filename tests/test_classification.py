@@ -12,6 +12,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from processors import models
+from processors.examiner import Examiner
+from processors.models import BadModel
 from tests import pictures
 from tests.kit.client import Client, media
 from tests.kit.models import recipe
@@ -107,19 +110,45 @@ def test_what_was_there_before_is_classified_when_that_is_ordered(serve: Callabl
     assert client.get(f"/api/assets/{key}").json["labels"] == {"red": 1.0}
 
 
-def test_a_model_that_is_not_usable_stops_the_start_with_the_reason(serve: Callable[..., RunningServer], tmp_path: Path) -> None:
-    path = recipe(tmp_path)
-    for text, reason in (
-        ('model = "colours.onnx"\nlabels = ["red"]\n', "3 scores, and there are 1 labels"),
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
         ('model = "none.onnx"\nlabels = ["red"]\n', "none.onnx cannot be read"),
-        ('model = "classifier.toml"\nlabels = ["red"]\n', "The model cannot be used"),
+        ('model = "colours.onnx"\nlabels = "none.txt"\n', "none.txt cannot be read"),
+        ('model = "colours.onnx"\n', "It has no labels"),
         ('model = "colours.onnx"\nlabels = ["a", "b", "c"]\nscale = "odd"\n', "scale is one of unit"),
         ('model = "colours.onnx"\nlabels = ["a", "b", "c"]\nquarantine = ["d >= 0.5"]\n', "d is none of the labels"),
+        ('model = "colours.onnx"\nlabels = ["a", "b", "c"]\nquarantine = ["a > 2"]\n', "quarantine is a list of rules"),
+        ('model = "colours.onnx"\nlabels = []\nsize = 3\n', "size is not known here"),
         ("nonsense", "It is no TOML"),
-    ):
-        path.write_text(text)
-        with pytest.raises(AssertionError, match=reason):
-            serve(MEDIA_CLASSIFIER=str(path))
+    ],
+)
+def test_a_file_that_is_not_usable_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
+    path = recipe(tmp_path)
+    path.write_text(text)
+    with pytest.raises(BadModel, match=reason):
+        models.read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('model = "colours.onnx"\nlabels = ["red"]\n', "3 scores, and there are 1 labels"),
+        ('model = "classifier.toml"\nlabels = ["red"]\n', "The model cannot be used"),
+    ],
+)
+async def test_a_model_that_does_not_fit_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
+    path = recipe(tmp_path)
+    path.write_text(text)
+    with pytest.raises(BadModel, match=reason):
+        async with Examiner(models.read(path), 10.0, 1 << 30):
+            pass
+
+
+def test_a_model_that_is_not_usable_stops_the_start(serve: Callable[..., RunningServer], tmp_path: Path) -> None:
+    (tmp_path / "classifier.toml").write_text('model = "none.onnx"\nlabels = ["red"]\n')
+    with pytest.raises(AssertionError, match=r"(?s)exit status 2.*MEDIA_CLASSIFIER: .*none.onnx cannot be read"):
+        serve(MEDIA_CLASSIFIER=str(tmp_path / "classifier.toml"))
 
 
 def command(server: RunningServer, *words: str) -> subprocess.CompletedProcess[str]:
