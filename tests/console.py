@@ -42,7 +42,8 @@ def row(page: Page, name: str) -> Locator:
 
 
 def _item(page: Page, list_name: str, name: str) -> Locator:
-    return page.get_by_role("list", name=list_name, exact=True).get_by_role("listitem").filter(has=page.get_by_text(name, exact=True))
+    items = page.get_by_role("list", name=list_name, exact=True).get_by_role("listitem")
+    return items.filter(has=page.get_by_text(name, exact=True))
 
 
 async def choose(page: Page, *files: FilePayload) -> None:
