@@ -40,7 +40,7 @@ class ObjectMeta:
     modified: datetime
     sha256: str | None = None
     store: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
     """what other programs said of it when they put it there (``x-amz-meta-…``)"""
 
 
