@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, CDPSession, Dialog, Page, async_playwright, expect
 
+from tests.kit.waiting import STEP_S
+
 NAMES = (
     *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -70,6 +72,16 @@ CONTRAST = """() => {
   return found;
 }"""
 """The contrast of every text that is seen and of the edges of fields, as WCAG 2.2 counts it (1.4.3, 1.4.11)."""
+
+
+async def holds(page: Page, expression: str) -> None:
+    """Return once *expression* is true in the page; raises TimeoutError after 30 s.
+
+    It is asked from here, since Page.wait_for_function asks a second time by eval, which the policy of our page forbids.
+    """
+    async with asyncio.timeout(DEADLINE_MS / 1000):
+        while not await page.evaluate(expression):  # noqa: ASYNC110 - the page has no event for it
+            await asyncio.sleep(STEP_S)
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, Request, Route, expect
 
 from tests import pictures
-from tests.browser import SCREENSHOTS, Line, chromium, opened
+from tests.browser import SCREENSHOTS, Line, chromium, holds, opened
 from tests.console import Visit, card, choose_path, faint, row, sign_in, small_targets
 from tests.kit.client import Client, FilePart, form, form_type, media
 from tests.kit.files import padded
@@ -218,7 +218,7 @@ async def test_after_a_break_the_page_learns_what_it_has_missed(browser: Browser
                }).observe(document.getElementById("live-state"), { childList: true })"""
         )
         bounded.kill()
-        await page.wait_for_function("window.wasTold")
+        await holds(page, "window.wasTold")
         bounded.start()
         client.delete(media(gone["key"]))
         client.stored(PHOTO, filename="second.jpg")

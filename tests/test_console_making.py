@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests import pictures
-from tests.browser import chromium, opened
+from tests.browser import chromium, holds, opened
 from tests.console import card, sign_in
 from tests.kit import films
 from tests.kit.client import Client
@@ -47,7 +47,7 @@ async def test_a_smaller_film_is_ordered_followed_and_played(browser: Browser, s
         await page.get_by_role("button", name="Play 360p").click()
         player = page.get_by_label("dawn.mp4, 360p")
         await expect(player).to_have_js_property("error", None)
-        await page.wait_for_function("document.querySelector('#viewer-stage video').videoWidth > 0")
+        await holds(page, "document.querySelector('#viewer-stage video').videoWidth > 0")
         assert "/360p-" in str(await player.evaluate("player => player.currentSrc"))
         await page.reload()
         await expect(card(page, "dawn.mp4")).to_be_visible()
@@ -94,7 +94,7 @@ async def test_a_click_in_the_scenes_of_a_film_or_the_shape_of_a_sound_leads_the
             await looked_at(page, name)
             strip = page.locator(".strip img")
             await expect(strip).to_have_js_property("complete", True)
-            await page.wait_for_function(f"document.querySelector('#viewer-stage {media}').readyState > 0")
+            await holds(page, f"document.querySelector('#viewer-stage {media}').readyState > 0")
             box = await strip.bounding_box()
             assert box is not None
             await strip.click(position={"x": box["width"] / 2, "y": box["height"] / 2})

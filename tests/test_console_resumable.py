@@ -15,7 +15,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, Request, Route, ViewportSize, expect
 
 from tests import pictures
-from tests.browser import SCREENSHOTS, Line, chromium, opened
+from tests.browser import SCREENSHOTS, Line, chromium, holds, opened
 from tests.console import Visit, card, choose, choose_path, faint, picture, row, sign_in, small_targets
 from tests.kit.client import Client
 from tests.kit.files import padded
@@ -111,7 +111,7 @@ async def test_a_large_file_goes_in_slices_with_its_speed_and_the_time_that_is_l
         [record] = client.assets()
         assert (record["filename"], record["size"], record["contentType"]) == (NAME, SIZE, "image/jpeg")
         assert len(sizes) > 1
-        await page.wait_for_function("localStorage.length === 0")
+        await holds(page, "localStorage.length === 0")
 
 
 async def test_pause_stops_the_bytes_and_resume_goes_on(visit: Visit, server: RunningServer, client: Client, film: Path) -> None:
@@ -195,7 +195,7 @@ async def test_cancel_removes_what_the_server_has(visit: Visit, client: Client, 
         await expect(page.get_by_text("1 file: 1 cancelled")).to_be_visible()
         await expect(row(page, NAME).get_by_text("Cancelled", exact=True)).to_be_visible()
         assert client.request("HEAD", place, TUS).status == 404
-        await page.wait_for_function("localStorage.length === 0")
+        await holds(page, "localStorage.length === 0")
         await line.limit(None)
         await page.get_by_role("button", name=f"Try again: {NAME}").click()
         await expect(card(page, NAME)).to_be_visible()
@@ -211,7 +211,7 @@ async def test_what_an_earlier_page_began_can_be_cancelled_without_its_file(visi
         await expect(row(page, NAME)).to_have_count(0)
         await expect(page.get_by_role("button", name="Choose files")).to_be_focused()
         assert client.request("HEAD", place, TUS).status == 404
-        await page.wait_for_function("localStorage.length === 0")
+        await holds(page, "localStorage.length === 0")
 
 
 async def test_a_token_that_expires_in_the_middle_is_asked_for_anew_and_the_upload_goes_on(
@@ -294,7 +294,7 @@ async def test_what_the_server_does_not_know_any_more_begins_anew(visit: Visit, 
         await expect(page.get_by_text(f"The server has no part of {NAME} any more: it begins anew.")).to_be_visible()
         await line.limit(None)
         await expect(card(page, NAME)).to_be_visible()
-        await page.wait_for_function("localStorage.length === 0")
+        await holds(page, "localStorage.length === 0")
 
 
 async def test_an_upload_that_is_gone_is_dropped_from_the_next_page_with_a_word(visit: Visit, client: Client, film: Path) -> None:
@@ -306,7 +306,7 @@ async def test_an_upload_that_is_gone_is_dropped_from_the_next_page_with_a_word(
         await page.reload()
         await expect(page.get_by_text(f"{NAME}: The server has no part of it any more.")).to_be_visible()
         await expect(row(page, NAME)).to_have_count(0)
-        await page.wait_for_function("localStorage.length === 0")
+        await holds(page, "localStorage.length === 0")
 
 
 async def test_a_large_file_that_is_not_taken_says_why(visit: Visit, client: Client, tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ async def test_a_large_file_that_is_not_taken_says_why(visit: Visit, client: Cli
         await expect(row(page, "zeros.bin").get_by_text("This type of file is not accepted.")).to_be_visible()
         await expect(row(page, "broken.jpg").get_by_text("The file is damaged.")).to_be_visible()
         assert client.assets() == []
-        await page.wait_for_function("localStorage.length === 0")
+        await holds(page, "localStorage.length === 0")
 
 
 async def test_when_the_answer_to_the_last_bytes_is_lost_what_came_of_them_is_still_told(
@@ -348,7 +348,7 @@ async def test_when_the_answer_to_the_last_bytes_is_lost_what_came_of_them_is_st
         await expect(row(page, "broken.jpg").get_by_text("The file is damaged.")).to_be_visible()
         assert lost == [204, 422]
         assert len(client.assets()) == 1
-        await page.wait_for_function("localStorage.length === 0")
+        await holds(page, "localStorage.length === 0")
 
 
 async def test_a_file_that_is_all_there_at_a_reload_need_not_be_chosen_again(visit: Visit, client: Client, tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ async def test_a_file_that_is_all_there_at_a_reload_need_not_be_chosen_again(vis
         await expect(page.get_by_text("1 file: 1 uploaded")).to_be_visible()
         await expect(card(page, NAME)).to_be_visible()
         assert len(client.assets()) == 1
-        await page.wait_for_function("localStorage.length === 0")
+        await holds(page, "localStorage.length === 0")
 
 
 async def test_another_tab_leaves_an_upload_alone_until_its_tab_is_closed(visit: Visit, client: Client, film: Path) -> None:
