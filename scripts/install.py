@@ -210,7 +210,7 @@ def provide_packages() -> None:
 
 
 def provide_stores() -> None:
-    """versitygw, MinIO and Helm, for the tests that run them: built where Go is, else said; in CI a must."""
+    """versitygw, MinIO with its client and Helm, for the tests that run them: built where Go is, else said; in CI a must."""
     for program in stores.missing():
         if shutil.which("go"):
             say(f"Building {program.name} for the tests (some minutes, once; kept in {stores.folder()})")

@@ -1,4 +1,4 @@
-"""The programs in Go that tests run, built once from their modules: the object stores versitygw and MinIO, and Helm.
+"""The programs in Go that tests run, built once from their modules: versitygw, MinIO with its client, and Helm.
 
 They lie outside the clone, in the user's cache; MEDIA_TEST_STORES names another folder. Standard library only.
 """
@@ -27,10 +27,11 @@ class Program:
         return folder() / f"{self.name}-{self.version}"
 
 
-# MinIO's tags are no versions to Go: only the pseudo-version of a commit resolves, and this one is its last.
+# MinIO's tags are no versions to Go: only the pseudo-version of a commit resolves, and those are the last.
 PROGRAMS = (
     Program("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"),
     Program("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"),
+    Program("mc", "github.com/minio/mc", "v0.0.0-20250313080218-cf909e1063a9"),
     Program("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
 )
 
