@@ -292,6 +292,7 @@ def half_sent(server: RunningServer, owner: str, upload: Upload, data: bytes, at
 def test_what_came_before_the_cut_is_kept(server: RunningServer, client: Client, owner: str, kind: str) -> None:
     data = padded(PHOTO, 3 * MIB)
     upload = begun(client, len(data))
+    before = server.metric("media_received_bytes_total", route="tus-upload")
     with half_sent(server, owner, upload, data[: 2 * MIB]) as wire:
         if kind == "fin":
             wire.close()
@@ -301,6 +302,7 @@ def test_what_came_before_the_cut_is_kept(server: RunningServer, client: Client,
     offset = upload.offset()
     assert offset == 2 * MIB or (kind == "rst" and 0 < offset < 2 * MIB), "what RST overtakes is lost; nothing else is"
     assert client.get(upload.append(data[offset:], offset).headers["Content-Location"]).body == data
+    assert server.metric("media_received_bytes_total", route="tus-upload") - before == len(data)
 
 
 def test_a_client_that_comes_back_stops_its_old_request_and_has_every_byte(

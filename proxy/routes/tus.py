@@ -150,7 +150,9 @@ class TusRoutes:
 
     def _arriving(self, request: web.Request, grant: Grant) -> Arriving:
         undeclared = grant.payer if request.content_length is None else None
-        return Arriving(self._meter.through(ROUTE, asked_body(request), undeclared), lambda: unread(request))
+        return Arriving(
+            self._meter.through(ROUTE, asked_body(request), undeclared), lambda: self._meter.rest(ROUTE, *unread(request))
+        )
 
     def _told(self, session: Session) -> dict[str, str]:
         headers = {
