@@ -22,12 +22,12 @@ class Made:
     key: Path
 
 
-def authority(folder: Path) -> Made:
-    """A certificate for 127.0.0.1, and who vouches for it."""
+def authority(folder: Path, address: str = "127.0.0.1") -> Made:
+    """A certificate for *address*, and who vouches for it."""
     folder.mkdir(parents=True)
     own_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
     now = datetime.now(UTC)
 
     def certificate(subject: x509.Name, public: ec.EllipticCurvePublicKey, *extensions: x509.ExtensionType) -> x509.Certificate:
@@ -45,7 +45,7 @@ def authority(folder: Path) -> Made:
     served = certificate(
         name,
         key.public_key(),
-        x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]),
+        x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]),
         x509.AuthorityKeyIdentifier.from_issuer_public_key(own_key.public_key()),
     )
     made = Made(folder / "ca.pem", folder / "server.pem", folder / "server.key")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,13 +78,14 @@ def form_type(boundary: str = BOUNDARY) -> str:
 
 
 class Client:
-    """One request, one connection. *token* is shown unless a request brings its own Authorization."""
+    """One request, one connection. *token* is shown unless a request brings its own Authorization; *trusted* is for https."""
 
-    def __init__(self, url: str, token: str | None = None, timeout_s: float = 60.0) -> None:
+    def __init__(self, url: str, token: str | None = None, timeout_s: float = 60.0, trusted: ssl.SSLContext | None = None) -> None:
         self.url = url
         self.token = token
         self._host, self._port = urlsplit(url).hostname or "", urlsplit(url).port or 0
         self._timeout_s = timeout_s
+        self._trusted = trusted
 
     def request(
         self, method: str, path: str, headers: Headers | None = None, body: bytes | Iterable[bytes] | None = None
@@ -91,7 +93,7 @@ class Client:
         """The answer, read to its end; raises http.client.IncompleteRead when it is cut."""
         sent = {"Authorization": f"Bearer {self.token}"} if self.token is not None else {}
         sent |= headers or {}
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        connection = self.connection()
         try:
             connection.connect()
             with suppress(BrokenPipeError, ConnectionResetError):  # refused before the body was whole: the answer is there
@@ -102,6 +104,12 @@ class Client:
             return Answer(response.status, response.headers, response.read())
         finally:
             connection.close()
+
+    def connection(self) -> http.client.HTTPConnection:
+        """A new one, not open yet."""
+        if self._trusted is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=self._trusted)
 
     def get(self, path: str, headers: Headers | None = None) -> Answer:
         """GET *path*."""

@@ -27,7 +27,6 @@ UNPRIVILEGED = ("postgres", "nobody")
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
-    "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "60",
     "shared_buffers": "32MB",
@@ -55,10 +54,10 @@ def _identity() -> dict[str, Any]:
 
 
 class PostgresServer:
-    """One server with a port, a folder and a password of its own, which stay through a restart. Use it as a context."""
+    """One server at *host*, with a port, a folder and a password of its own, which stay through a restart. Use it as a context."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.host, self.port = host, port or free_port()
         self.password = secrets.token_hex(12)
         self.output = Output()
         self._identity = _identity()
@@ -69,7 +68,7 @@ class PostgresServer:
 
     def url(self, database: str = "postgres") -> str:
         """What DATABASE_URL says of one of its databases."""
-        return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres:{self.password}@{self.host}:{self.port}/{database}"
 
     def start(self) -> Self:
         """Start it, also again after kill(), and wait until it answers."""
@@ -83,7 +82,8 @@ class PostgresServer:
             collation = ("--locale-provider=icu", "--icu-locale=en", "--encoding=UTF8", "--locale=C.UTF-8")
             who = ("--username=postgres", f"--pwfile={secret}", "--auth=scram-sha-256")
             self._run("initdb", "--no-sync", f"--pgdata={data}", *who, *collation)
-        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        settings = SETTINGS | {"listen_addresses": self.host}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         (data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
         self._process = subprocess.Popen(
             [program("postgres") or "", "-D", str(data), "-p", str(self.port), *options],
@@ -164,11 +164,11 @@ class PostgresServer:
         return self._run("psql", "--command=SELECT 1", self.url(), check=False).returncode == 0
 
 
-def provided() -> PostgresServer:
+def provided(host: str = "127.0.0.1", port: int = 0) -> PostgresServer:
     """A server that is not started yet; skips the test where there is none, and fails it in CI."""
     if missing := [name for name in PROGRAMS if program(name) is None]:
         (pytest.fail if required() else pytest.skip)(f"PostgreSQL is not installed: {', '.join(missing)}")
-    return PostgresServer()
+    return PostgresServer(host, port)
 
 
 @pytest.fixture(scope="session")

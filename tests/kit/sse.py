@@ -7,16 +7,18 @@ import json
 import socket
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.kit.server import RunningServer
+if TYPE_CHECKING:
+    from tests.kit.server import RunningServer
+    from tests.kit.stack import Stack
 
 
 class Stream:
     """GET /api/events, read in the background."""
 
-    def __init__(self, server: RunningServer, owner: str, last: str | None = None, token: str | None = None) -> None:
-        self._line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    def __init__(self, server: RunningServer | Stack, owner: str, last: str | None = None, token: str | None = None) -> None:
+        self._line = server.client().connection()
         headers = {"Authorization": f"Bearer {token or server.token(owner)}"} | ({} if last is None else {"Last-Event-ID": last})
         self._line.request("GET", "/api/events", headers=headers)
         self._socket = self._line.sock
