@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy import backups, lists
+from proxy import backups, lists, moves, overview, rewrites
 from proxy.command import configured, fail
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ cli.add_typer(lists.events)
 cli.add_typer(lists.jobs)
 cli.command()(backups.backup)
 cli.command()(backups.restore)
+cli.command()(moves.migrate)
+cli.command()(rewrites.rewrite_urls)
+cli.command()(overview.health)
+cli.command()(overview.usage)
 
 
 @cli.callback()

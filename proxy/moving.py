@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from proxy import stores
 from proxy.adapters.alone import NoBus
 from proxy.adapters.catalogue import Database, SqlCatalogue
+from proxy.adapters.exchange import Exchange
 from proxy.adapters.folder import FolderBackend
 from proxy.adapters.index import Index
 from proxy.adapters.local import LocalBackend
@@ -96,6 +98,19 @@ async def records(settings: Settings) -> AsyncIterator[SqlRecords]:
 @asynccontextmanager
 async def opened(location: Location, settings: Settings, spool: Path, *, makes: bool) -> AsyncIterator[Backend]:
     """The store at *location*, which *settings* say how to reach; raises StartError. Of the service's there is `household`."""
+    async with _whole(location, settings, spool, makes=makes) as store:
+        yield PrefixedBackend(store, location.prefix) if location.prefix else store
+
+
+@asynccontextmanager
+async def exchanged(location: Location, settings: Settings, spool: Path, *, makes: bool) -> AsyncIterator[Exchange]:
+    """As `opened`, for objects that are carried between programs."""
+    async with _whole(location, settings, spool, makes=makes) as store:
+        yield Exchange(store, location.prefix)
+
+
+@asynccontextmanager
+async def _whole(location: Location, settings: Settings, spool: Path, *, makes: bool) -> AsyncIterator[Backend]:
     if location.kind is Kind.LOCAL:
         async with FolderBackend(location.folder, makes=makes) as folder:
             yield folder
@@ -112,14 +127,26 @@ async def opened(location: Location, settings: Settings, spool: Path, *, makes: 
             raise StartError(f"{location} needs MINIO_ENDPOINT, MINIO_ACCESS_KEY and MINIO_SECRET_KEY")
         store = stores.minio(settings, location.bucket or settings.minio_bucket_name, spool, "minio")
     async with store as s3:
-        yield PrefixedBackend(s3, location.prefix) if location.prefix else s3
+        yield s3
 
 
 @asynccontextmanager
 async def remembered(path: Path, *, lasting: bool = False) -> AsyncIterator[Index]:
     """Memory for millions of names, in the file *path*."""
-    with Index(path, lasting=lasting) as index:
-        yield index
+    if not lasting:
+        with Index(path) as index:
+            yield index
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with Index(path, lasting=True) as index:
+            yield index
+    except BlockingIOError:
+        raise StartError(f"another run works with {path}: wait for it") from None
+    finally:
+        os.close(lock)
 
 
 @asynccontextmanager

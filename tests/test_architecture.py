@@ -29,11 +29,14 @@ COMPOSERS = {
     "proxy.machine",
     "proxy.maintenance",
     "proxy.mounting",
+    "proxy.moves",
     "proxy.moving",
+    "proxy.overview",
     "proxy.processes",
     "proxy.processor",
     "proxy.promising",
     "proxy.resuming",
+    "proxy.rewrites",
     "proxy.stores",
     "proxy.ties",
     "proxy.worker",
@@ -71,6 +74,7 @@ DOORS = {
     "rich": {"proxy.meter"},
     "sqlalchemy": {
         "proxy.adapters.catalogue",
+        "proxy.adapters.column",
         "proxy.adapters.counting",
         "proxy.adapters.events",
         "proxy.adapters.jobs",
@@ -88,7 +92,7 @@ DOORS = {
         "proxy.adapters.tables",
         *MIGRATIONS,
     },
-    "typer": {"proxy.backups", "proxy.cli", "proxy.lists"},
+    "typer": {"proxy.backups", "proxy.cli", "proxy.lists", "proxy.moves", "proxy.overview", "proxy.rewrites"},
     **{decoder: {name for name in MODULES if name.startswith("processors.")} - PURE for decoder in DECODERS},
 }
 """Each outside library and the modules that may import it; its failures become ours there."""

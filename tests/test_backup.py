@@ -402,10 +402,8 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "bad").write_text("what is this\n")
     for words, said in (
-        (("backup", "--to", "ftp://x"), "names no place"),
         (("backup", "--to", f"local:{tmp_path}/v", "--env", f"{tmp_path}/bad"), "NAME=value"),
         (("backup", "--to", f"local:{tmp_path}/v"), "no catalogue"),
-        (("restore", "--from", f"local:{tmp_path}"), "no whole snapshot"),
     ):
         done = command(env, *words)
         assert (done.returncode, done.stdout) == (2, ""), words

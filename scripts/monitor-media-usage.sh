@@ -1,0 +1,6 @@
+#!/bin/sh
+# media-proxy usage with the arguments given here (docs/operations.md).
+set -eu
+bin=$(dirname "$0")/../.venv/bin/media-proxy
+[ -x "$bin" ] || bin=media-proxy
+exec "$bin" usage "$@"
