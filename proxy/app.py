@@ -36,6 +36,7 @@ from proxy.dispatch import Dispatch
 from proxy.errors import StartError
 from proxy.events import Kind as Happened
 from proxy.feed import Feed
+from proxy.holdings import Watched
 from proxy.hot import HotAnswers
 from proxy.house import House, Role
 from proxy.ingest import Ingest, Optimised
@@ -43,7 +44,7 @@ from proxy.keys import Key
 from proxy.machine import Clearing, Machine, machine, patrol
 from proxy.metas import Metas
 from proxy.mounting import mount
-from proxy.observe import Metrics
+from proxy.observe import Metrics, resident_bytes
 from proxy.ports import Backend
 from proxy.presets import Presets
 from proxy.progress import Progress
@@ -215,6 +216,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         ingest = Ingest(kept.media, catalogue, renderer, limits, metrics, delivery.changed, stored, quotas, smaller)
 
         _measure(metrics, kept, here, renditions, warming, ties)
+        stack.push_async_callback(_ended, asyncio.create_task(_holdings(metrics, quotas).run_for_ever()))
         if house.is_shared:
             stack.push_async_callback(_ended, asyncio.create_task(metrics.refresh_for_ever()))
         if house.role is Role.KEEPER:
@@ -342,6 +344,15 @@ def _measure(metrics: Metrics, kept: Stores, here: Machine, renditions: Renditio
         least=True,
     )
     metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
+    metrics.gauge("media_resident_bytes", "Memory of the HTTP processes that is in RAM", resident_bytes)
+
+
+def _holdings(metrics: Metrics, quotas: SqlQuotas) -> Watched:
+    seen = Watched(quotas)
+    metrics.table("media_stored_bytes", "Bytes of the originals in a store", "store", lambda: seen.last.store_bytes)
+    metrics.table("media_stored_objects", "Originals in a store", "store", lambda: seen.last.store_objects)
+    metrics.table("media_owner_bytes", "Bytes of the ten owners who have most", "owner", lambda: seen.last.owner_bytes)
+    return seen
 
 
 def _health(

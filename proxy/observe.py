@@ -1,25 +1,31 @@
-"""Every metric, in one list, and how log lines are written. Labels come from closed sets: never a key, a user or a path."""
+"""Every metric, in one list, and how log lines are written. Labels come from closed sets: never a key or a path, and owners
+only as the few who have most."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 JOB_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 REFRESH_S = 1.0
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 METRICS_FOLDER = "metrics"
 """of the data folder: where several processes write their figures down"""
 TRACES = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=30)
@@ -103,6 +109,9 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._durations: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
+        self._problems = Counter("media_problems", "Requests that ended in a problem, by its code", ["code"], registry=registry)
+        self._made = Counter("media_renders", "Renditions made, by their type", ["type"], registry=registry)
+        self._tables = CollectorRegistry()
         self._sent: dict[str, int] = {}
         self._found: dict[str, int] = {}
 
@@ -137,6 +146,14 @@ class Metrics:
         finally:
             self._renders.labels(outcome).observe(time.perf_counter() - begun)
 
+    def problem(self, code: str) -> None:
+        """A request ended in a problem."""
+        self._problems.labels(code).inc()
+
+    def made(self, content_type: str) -> None:
+        """A rendition was made."""
+        self._made.labels(content_type).inc()
+
     def batch(self) -> None:
         self._batches.inc()
 
@@ -146,6 +163,10 @@ class Metrics:
     def gauge(self, name: str, about: str, read: Callable[[], float], *, least: bool = False) -> None:
         """Show *read()* as the gauge *name* whenever the metrics are asked for; of several processes the sum, or the *least*."""
         self._show(Gauge(name, about, registry=self.registry, multiprocess_mode="livemin" if least else "livesum"), read)
+
+    def table(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Show *read()* as the gauge *name*, a series for each entry: only those that there are now, as this process knows them."""
+        self._tables.register(_Table(name, about, label, read))
 
     def store(self, name: str, is_asked: Callable[[], bool], owed: Callable[[], float]) -> None:
         """Show whether the store *name* is asked, and how much it is owed, whenever the metrics are asked for."""
@@ -181,11 +202,11 @@ class Metrics:
     def page(self) -> bytes:
         """The metrics in Prometheus' text format."""
         self._refresh()
-        if not self._shared:
-            return generate_latest(self.registry)
-        everybodys = CollectorRegistry()
-        multiprocess.MultiProcessCollector(everybodys)  # type: ignore[no-untyped-call]
-        return generate_latest(everybodys)
+        shown = self.registry
+        if self._shared:
+            shown = CollectorRegistry()
+            multiprocess.MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+        return generate_latest(shown) + generate_latest(self._tables)
 
     async def refresh_for_ever(self) -> None:
         """Write down each second what gauges show, so that other processes can show it."""
@@ -216,6 +237,28 @@ class Metrics:
             self._cache.labels(found).inc(count)
         self._sent.clear()
         self._found.clear()
+
+
+class _Table(Collector):
+    def __init__(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._family = (name, about, label)
+        self._read = read
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        name, about, label = self._family
+        family = GaugeMetricFamily(name, about, labels=[label])
+        for entry, value in self._read().items():
+            family.add_metric([entry], value)
+        yield family
+
+
+def resident_bytes() -> float:
+    """Memory of this process that is in RAM, 0 where the system does not tell (no /proc)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return float(pages * PAGE_BYTES)
 
 
 def configure_logs(level: str) -> None:

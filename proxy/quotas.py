@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -19,6 +19,15 @@ STEP_BYTES = 8 << 20
 RENEWED_S = 600.0
 LIFE = timedelta(seconds=3 * RENEWED_S)
 """For which a body on its way counts after its process has died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Bytes and objects by store, and bytes of the owners who have most."""
+
+    store_bytes: Mapping[str, float] = field(default_factory=dict)
+    store_objects: Mapping[str, float] = field(default_factory=dict)
+    owner_bytes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,7 @@ class Renditions:
             self._metrics.cache("miss")
             with self._metrics.rendering():
                 rendered = await self._batches.render(meta, transform)
+            self._metrics.made(rendered.content_type)
         except (BadParameter, Corrupt, TooCostly, Unsupported) as error:
             refusal = error
             self._refusals.set(name, refusal)

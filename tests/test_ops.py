@@ -57,6 +57,24 @@ def test_what_is_inside_is_for_operators_only(server: RunningServer, stranger: C
     assert Client(server.url, "no.token.this").get("/metrics", headers).status == 401
 
 
+def test_metrics_tell_what_is_held_what_was_made_and_what_was_refused(serve: Callable[..., RunningServer]) -> None:
+    server = serve()
+    photo = pictures.jpeg(64, 48)
+    for owner, count in (("much", 2), ("little", 1)):
+        for _ in range(count):
+            key = server.client(owner).stored(photo)["key"]
+    assert server.client().get(media(key, "w=20&format=webp")).status == 200
+    assert server.client().get(media("nobody/nothing.jpg")).status == 404
+    assert server.metric("media_renders_total", type="image/webp") == 1
+    assert server.metric("media_problems_total", code="not-found") == 1
+    assert server.metric("media_resident_bytes") > 10 << 20 or sys.platform != "linux"
+    server.restart()  # it looks at its start, and then only now and then
+    assert until(lambda: server.metric("media_stored_objects", store="local") == 3)
+    assert server.metric("media_stored_bytes", store="local") == 3 * len(photo)
+    owners = {series: value for series, value in server.metrics().items() if series.startswith("media_owner_bytes")}
+    assert owners == {'media_owner_bytes{owner="much"}': 2 * len(photo), 'media_owner_bytes{owner="little"}': len(photo)}
+
+
 def test_operators_are_in_the_networks_that_are_configured(serve: Callable[..., RunningServer]) -> None:
     server = serve(MEDIA_OPERATOR_NETWORKS="10.0.0.0/8, fd00::/8")
     assert Client(server.url).get("/metrics").status == 404

@@ -11,9 +11,10 @@ import sqlalchemy as sql
 from proxy.adapters.catalogue import COUNTED, SqlCatalogue
 from proxy.adapters.counting import counted, stamp, standing
 from proxy.adapters.tables import assets, reservations, uploads, usage
-from proxy.quotas import Quota, Usage
+from proxy.quotas import Holdings, Quota, Usage
 
 PAGE = 200
+_COUNTS = assets.c.state.in_([str(state) for state in COUNTED])
 
 
 class SqlQuotas:
@@ -31,6 +32,20 @@ class SqlQuotas:
         """What the owner has now."""
         async with self._catalogue.begun() as connection:
             return await standing(connection, owner, now)
+
+    async def holdings(self, owners: int) -> Holdings:
+        """What each store has, and what the *owners* who have most have."""
+        size, objects = sql.func.sum(assets.c.size).label("bytes"), sql.func.count().label("objects")
+        by_store = sql.select(assets.c.store, size, objects).where(_COUNTS).group_by(assets.c.store)
+        largest = sql.select(usage.c.owner, usage.c.bytes).order_by(usage.c.bytes.desc(), usage.c.owner).limit(owners)
+        async with self._catalogue.begun() as connection:
+            stores = (await connection.execute(by_store)).all()
+            most = (await connection.execute(largest)).all()
+        return Holdings(
+            {row.store: float(row.bytes) for row in stores},
+            {row.store: float(row.objects) for row in stores},
+            {row.owner: float(row.bytes) for row in most},
+        )
 
     async def reserve(self, name: str, owner: str, size: int, now: datetime, until: datetime, objects: int = 1) -> None:
         """Set it aside, if it is within the quota."""
@@ -91,5 +106,4 @@ class SqlQuotas:
 
 def _sums(owners: Sequence[str]) -> sql.Select[Any]:
     sums = sql.select(assets.c.owner, sql.func.sum(assets.c.size).label("bytes"), sql.func.count().label("objects"))
-    counts = assets.c.state.in_([str(state) for state in COUNTED])
-    return sums.where(assets.c.owner.in_(owners), counts).group_by(assets.c.owner)
+    return sums.where(assets.c.owner.in_(owners), _COUNTS).group_by(assets.c.owner)
