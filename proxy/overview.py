@@ -34,7 +34,7 @@ def health(
     else:
         print(f"{base}: {found['status']}")
         for name, part in found.get("parts", {}).items():
-            facts = "  ".join(f"{key}={value}" for key, value in part.items() if key not in {"status", "ms"})
+            facts = "  ".join(f"{key}={value}" for key, value in part.items() if _is_short(key, value))
             print(f"  {name:22} {part['status']:8} {part.get('ms', ''):>8}  {facts}".rstrip())
         if "parts" not in found:
             print("  its parts are shown to operators: MEDIA_METRICS_ALLOW, or the service's own JWT_SECRET", file=sys.stderr)
@@ -97,6 +97,11 @@ def _show(told: dict[str, Any], *, clears: bool) -> None:
         for row in told[name]:
             print(f"{row[name]:40} {row['objects']:>10} {sized(row['bytes']):>12}")
     sys.stdout.flush()
+
+
+def _is_short(name: str, value: object) -> bool:
+    """Whether it belongs into a table: what is long is in the JSON."""
+    return name not in {"status", "ms"} and not isinstance(value, (dict, list))
 
 
 def _bracketed(host: str) -> str:

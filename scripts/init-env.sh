@@ -1,6 +1,6 @@
 #!/bin/sh
 # Writes .env for docker-compose.media.yml, with secrets that nobody has used before: scripts/init-env.sh [profile ...]
-# Profiles: postgres, edge. A .env that is there is never changed; MEDIA_ENV names another file.
+# Profiles: postgres, edge, monitoring. A .env that is there is never changed; MEDIA_ENV names another file.
 set -eu
 cd "$(dirname "$0")/.."
 file=${MEDIA_ENV:-.env}
@@ -15,8 +15,8 @@ database=
 for profile; do
   case $profile in
     postgres) database=yes ;;
-    edge) ;;
-    *) fail "There is no profile $profile: choose among postgres and edge." ;;
+    edge | monitoring) ;;
+    *) fail "There is no profile $profile: choose among postgres, edge and monitoring." ;;
   esac
   profiles=${profiles:+$profiles,}$profile
 done
@@ -41,6 +41,7 @@ postgres=$(secret 24)
   echo "MEDIA_URL_SECRETS=$(secret 48)"
   echo "PROCESSOR_TOKEN=$(secret 32)"
   echo "POSTGRES_PASSWORD=$postgres"
+  echo "GRAFANA_PASSWORD=$(secret 20)"
   if [ -n "$database" ]; then echo "DATABASE_URL=postgresql://media:$postgres@postgres:5432/media"; fi
   echo "# MEDIA_PUBLIC_URL=https://media.example"
   echo "# MEDIA_CORS_ORIGINS=https://app.example"

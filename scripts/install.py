@@ -259,6 +259,10 @@ def missing_packages() -> list[str]:
     missing += [] if shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["haproxy"]
     missing += [] if shutil.which("varnishd", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["varnish"]
     missing += [] if shutil.which("redis-server") else ["redis-server"]
+    missing += [] if shutil.which("prometheus") else ["prometheus"]
+    missing += (
+        [] if any(shutil.which(name) for name in ("alertmanager", "prometheus-alertmanager")) else ["prometheus-alertmanager"]
+    )
     missing += [] if shutil.which("postgres") or any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) else ["postgresql"]
     missing += [] if shutil.which("vipsthumbnail") else ["libvips-tools"]
     missing += [] if shutil.which("ffmpeg") else ["ffmpeg"]

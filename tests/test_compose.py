@@ -69,7 +69,7 @@ def test_what_is_published_is_what_the_page_says(stack: dict[str, Any]) -> None:
     published = {port for service in stack["services"].values() for port in service.get("ports", [])}
     ports = {port.rsplit(":", 2)[1] for port in published}
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-    assert ports == {"10020", "10090", "9001", "443"}
+    assert ports == {"10020", "10090", "9001", "443", "3000"}
     assert all(f"| {port} |" in page for port in ports)
 
 
@@ -83,13 +83,13 @@ def test_every_service_is_watched_bounded_and_has_no_more_rights_than_it_needs(s
 
 
 def test_secrets_come_from_a_file_that_is_made_once(stack: dict[str, Any], tmp_path: Path) -> None:
-    done = init(tmp_path, "postgres", "edge")
+    done = init(tmp_path, "postgres", "edge", "monitoring")
     assert done.returncode == 0, done.stderr
     made = written(tmp_path)
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     needed = set(re.findall(r"\$\{([A-Z_]+):\?", COMPOSE.read_text(encoding="utf-8")))
     assert needed <= made.keys()
-    assert made["COMPOSE_PROFILES"] == "postgres,edge"
+    assert made["COMPOSE_PROFILES"] == "postgres,edge,monitoring"
     assert made["POSTGRES_PASSWORD"] in made["DATABASE_URL"]
     secrets = [made[name] for name in needed if name != "MINIO_ROOT_USER"]
     assert len(set(secrets)) == len(secrets)
@@ -113,7 +113,7 @@ def test_the_service_takes_what_is_made(stack: dict[str, Any], tmp_path: Path) -
 
 
 def test_a_profile_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    done = init(tmp_path, "monitor")
+    done = init(tmp_path, "monitors")
     assert done.returncode == 1
-    assert done.stderr.strip() == "There is no profile monitor: choose among postgres and edge."
+    assert done.stderr.strip() == "There is no profile monitors: choose among postgres, edge and monitoring."
     assert not (tmp_path / ".env").exists()

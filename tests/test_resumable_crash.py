@@ -83,12 +83,12 @@ class Phone:
     def _leave_half_open(self, path: str, at: int, piece: bytes) -> None:
         try:
             wire = self._server.wire()
+            self._open.append(wire)
             headers = {**BYTES, "Upload-Offset": str(at), "Authorization": f"Bearer {self._server.token('u7')}"}
             wire.request("PATCH", path, headers | {"Content-Length": str(len(piece))})
             wire.send(piece[: self._chance.randrange(len(piece))])
         except OSError:
             return
-        self._open.append(wire)
         if len(self._open) > 5:
             self._open.pop(0).close()
 
