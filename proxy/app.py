@@ -344,7 +344,7 @@ def _measure(metrics: Metrics, kept: Stores, here: Machine, renditions: Renditio
         least=True,
     )
     metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
-    metrics.gauge("media_resident_bytes", "Memory of the HTTP processes that is in RAM", resident_bytes)
+    metrics.gauge("media_resident_bytes", "Memory of the largest HTTP process that is in RAM", resident_bytes, most=True)
 
 
 def _holdings(metrics: Metrics, quotas: SqlQuotas) -> Watched:

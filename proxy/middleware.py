@@ -135,8 +135,8 @@ class Front:
         status = 0 if response is None else response.status
         sent = 0 if response is None or request.method == "HEAD" else response.content_length or 0
         self._metrics.request(route, f"{status // 100}xx" if status else "gone", seconds, sent)
-        if failure is not None:
-            self._metrics.problem(failure.slug if isinstance(failure, MediaError) else "internal" if status >= 500 else str(status))
+        if status and isinstance(failure, Exception):
+            self._metrics.problem(failure.slug if isinstance(failure, MediaError) else _translated(failure).slug)
         line = {
             "id": request[REQUEST_ID],
             "route": route,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import structlog
@@ -77,6 +77,8 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._events = Counter("media_events_sent", "Attempts to tell the back end of an event", ["outcome"], registry=registry)
+        for outcome in ("delivered", "failed", "dead"):
+            self._events.labels(outcome)  # there from the start: the first of a kind is an increase, too
         self._notifications = Counter(
             "media_notifications", "What stores told of their buckets, by what became of it", ["outcome"], registry=registry
         )
@@ -84,6 +86,8 @@ class Metrics:
             "media_job_seconds", "Jobs worked on, by outcome: done, failed, put off, lost (cancelled, or taken over)", ["outcome"],
             buckets=JOB_SECONDS, registry=registry,
         )  # fmt: skip
+        for outcome in ("done", "failed"):
+            self._jobs.labels(outcome)
         self._processed = Histogram(
             "media_processor_seconds", "Jobs of `media-proxy processor`, by what was asked and how it ended", ["do", "outcome"],
             buckets=SECONDS, registry=registry,
@@ -160,9 +164,10 @@ class Metrics:
     def evicted(self) -> None:
         self._evicted.inc()
 
-    def gauge(self, name: str, about: str, read: Callable[[], float], *, least: bool = False) -> None:
-        """Show *read()* as the gauge *name* whenever the metrics are asked for; of several processes the sum, or the *least*."""
-        self._show(Gauge(name, about, registry=self.registry, multiprocess_mode="livemin" if least else "livesum"), read)
+    def gauge(self, name: str, about: str, read: Callable[[], float], *, least: bool = False, most: bool = False) -> None:
+        """Show *read()* as the gauge *name* whenever the metrics are asked for; of several processes the sum, *least* or *most*."""
+        of_several: Literal["livemin", "livemax", "livesum"] = "livemin" if least else "livemax" if most else "livesum"
+        self._show(Gauge(name, about, registry=self.registry, multiprocess_mode=of_several), read)
 
     def table(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
         """Show *read()* as the gauge *name*, a series for each entry: only those that there are now, as this process knows them."""

@@ -37,7 +37,7 @@ def health(
             facts = "  ".join(f"{key}={value}" for key, value in part.items() if _is_short(key, value))
             print(f"  {name:22} {part['status']:8} {part.get('ms', ''):>8}  {facts}".rstrip())
         if "parts" not in found:
-            print("  its parts are shown to operators: MEDIA_METRICS_ALLOW, or the service's own JWT_SECRET", file=sys.stderr)
+            print("  its parts are shown to operators: MEDIA_OPERATOR_NETWORKS, or the service's own JWT_SECRET", file=sys.stderr)
     raise SystemExit(0 if found["status"] == "ok" else 1)
 
 

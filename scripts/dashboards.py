@@ -113,7 +113,7 @@ PERFORMANCE = (
         (quantile(0.5, "media_job_seconds", "outcome"), "P50 {{outcome}}"),
         (quantile(0.95, "media_job_seconds", "outcome"), "P95 {{outcome}}"),
     )),
-    Panel("Memory of HTTP processes", "bytes", "In RAM.", (("media_resident_bytes", "{{instance}}"),)),
+    Panel("Memory of HTTP processes", "bytes", "Of the largest of each service.", (("media_resident_bytes", "{{instance}}"),)),
     Panel("Refused for their rate", "reqps", "By limit.", ((rate("media_rate_limited_total", "limit"), "{{limit}}"),)),
 )  # fmt: skip
 CAPACITY = (

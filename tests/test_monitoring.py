@@ -62,6 +62,13 @@ def test_the_rules_hold_what_their_tests_say() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_prometheus_finds_the_token_of_the_processor_where_the_stack_puts_it() -> None:
+    jobs = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    (read,) = [job["authorization"]["credentials_file"] for job in jobs if "authorization" in job]
+    written = yaml.safe_load((REPOSITORY / "docker-compose.media.yml").read_text())["services"]["prometheus"]["entrypoint"][-1]
+    assert f"> {read}\n" in written
+
+
 def alerts() -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "alert" in rule]
 

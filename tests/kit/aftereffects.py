@@ -19,6 +19,8 @@ from typing import Any
 
 import psutil
 
+from processors import errors as theirs
+from proxy import errors as ours
 from tests.kit.client import Answer, Client
 from tests.kit.raw import RawAnswer
 from tests.kit.server import RunningServer
@@ -41,7 +43,14 @@ LIBRARY_TEXT = re.compile(
 )
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+
+KINDS = [kind for module in (ours, theirs) for kind in vars(module).values() if isinstance(kind, type)]
+"""What problems there are."""
 CLOSED = {
+    "code": re.compile("|".join(sorted({kind.slug for kind in KINDS if issubclass(kind, theirs.MediaError)}))),
+    "type": re.compile(r"image/(jpeg|png|webp|avif|gif)|video/mp4|text/vtt|application/json"),
+    "store": re.compile(r"minio|s3|local|proxy"),
+    "owner": re.compile(r".+"),  # as few as there may be
     "route": re.compile(r"[a-z][a-z_.-]{1,24}"),
     "outcome": re.compile(r"[1-5]xx|gone|ok|stored|[a-z]{2,12}(-[a-z]{2,12}){0,3}"),
     "kind": re.compile(r"image|drawing|video|audio|document|unknown"),
@@ -50,6 +59,7 @@ CLOSED = {
 }
 """The label values that a series may have. Those of *route* and *outcome* are names in the code; `ROUTES` counts the former."""
 ROUTES = 36
+OWNERS = 10
 SERIES = re.compile(r"(?P<name>[A-Za-z_:][A-Za-z0-9_:]*)(?:\{(?P<labels>.*)\})?")
 LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 
@@ -220,6 +230,7 @@ def check_series(before: frozenset[str], after: frozenset[str]) -> None:
             assert label in CLOSED, f"a label that is not known to be closed: {series}"
             assert CLOSED[label].fullmatch(value), f"a label value that may come from outside: {series}"
     routes = {value for series in after for label, value in LABEL.findall(series) if label == "route"}
+    assert sum(series.startswith("media_owner_bytes{") for series in after) <= OWNERS
     assert len(routes) <= ROUTES, f"more routes than there are: {sorted(routes)}"
 
 
