@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 from weakref import WeakValueDictionary
@@ -20,6 +21,7 @@ from proxy.descriptions import described
 from proxy.errors import BadRequest, Conflict, NotFound, QuotaExceeded, TooLarge, Unavailable
 from proxy.keys import Key
 from proxy.ports import Asset, Backend, Catalogue, ObjectMeta, ObjectReader, Renderer, State
+from proxy.rescanning import Finding, Rescanning
 from proxy.sources import Overwritten, Sources
 
 AT_ONCE = 4
@@ -58,7 +60,7 @@ class Adoption:
 
     What is new, or overwritten, is looked at as an upload is: what would be refused is QUARANTINED, and its bytes stay where they
     are. *limits* are those of uploads. *changed* drops what is known of a key, *forget* also what is kept of it; *stored* is told
-    of a new object and its type.
+    of a new object and its type. Where there is *rescanning*, an object is withheld until that has found nothing in it.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class Adoption:
         changed: Callable[[Key], Awaitable[None]],
         forget: Callable[[Key], Awaitable[None]],
         stored: Callable[[Key, str], None],
+        rescanning: Rescanning | None = None,
     ) -> None:
+        self._rescanning = rescanning
         self._backend = backend
         self._catalogue = catalogue
         self._assets = assets
@@ -129,6 +133,8 @@ class Adoption:
         key = meta.key
         try:
             asset = await self._judged(meta)
+            if asset.state is State.READY and self._rescanning is not None:
+                asset = replace(asset, state=State.QUARANTINED, unscanned=True)
             if before is None:
                 await self._catalogue.add(asset)
             else:
@@ -140,7 +146,16 @@ class Adoption:
         except QuotaExceeded:
             log.warning("object.not_recorded", key=key, reason=QuotaExceeded.slug)
             return Outcome.REFUSED
+        if asset.unscanned and self._rescanning is not None:
+            await self._rescanning.withhold(key)
         await self._forget(key)
+        if asset.unscanned and self._rescanning is not None:
+            try:
+                finding = await self._rescanning.look(asset)
+            except Unavailable as error:  # then a patrol does it
+                log.warning("object.not_scanned", key=key, reason=error.slug)
+                return Outcome.QUARANTINED
+            asset = replace(asset, state=State.READY if finding is Finding.CLEAN else State.QUARANTINED)
         if asset.state is State.QUARANTINED:
             return Outcome.QUARANTINED
         self._stored(key, asset.content_type)
@@ -152,7 +167,8 @@ class Adoption:
             asset = await self._checked(meta)
         except VERDICTS as error:
             log.warning("object.quarantined", key=meta.key, reason=error.slug)
-            return await self._record(meta, meta.content_type or GENERIC, State.QUARANTINED)
+            found = await self._record(meta, meta.content_type or GENERIC, State.QUARANTINED)
+            return replace(found, reason={"reason": error.slug})
         return asset
 
     async def _checked(self, meta: ObjectMeta) -> Asset:

@@ -65,6 +65,7 @@ from proxy.routes.similar import SimilarRoutes
 from proxy.routes.store import StoreRoutes
 from proxy.routes.uploads import UploadRoutes
 from proxy.routes.usage import UsageRoutes
+from proxy.scanners import scanners, taken
 from proxy.server import Runner
 from proxy.settings import BadSettings, Settings
 from proxy.sources import Sources
@@ -145,7 +146,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         limits = max_bytes(settings)
         sources = Sources(kept.media, limits)
         commons = Commons(ties.cache, ties.bus, settings.media_shared_bytes)
-        withheld = await stack.enter_async_context(Withheld(catalogue))
+        withheld = await stack.enter_async_context(Withheld(catalogue, ties.bus, shared=house.is_shared or catalogue.is_shared))
         metas = Metas(kept.media, commons, withheld)
         renditions = Renditions(
             kept.media,
@@ -213,7 +214,14 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
                 " pip install 'sav3-media-proxy[optimize]', or leave it out"
             )
         smaller = Optimised(frozenset(settings.media_optimize), settings.media_optimize_originals)
-        ingest = Ingest(kept.media, catalogue, renderer, limits, metrics, delivery.changed, stored, quotas, smaller)
+        scans = await stack.enter_async_context(
+            scanners(settings, kept.media, catalogue, withheld, delivery.changed, stored, metrics, house)
+        )
+        incoming = taken(settings, limits)
+        ingest = Ingest(
+            kept.media, catalogue, renderer, incoming, metrics, delivery.changed, stored,
+            quotas, smaller, scans.scanning, withheld.held,
+        )  # fmt: skip
 
         _measure(metrics, kept, here, renditions, warming, ties)
         stack.push_async_callback(_ended, asyncio.create_task(_holdings(metrics, quotas).run_for_ever()))
@@ -242,7 +250,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         stack.push_async_callback(followers.finish)
         callers = Callers(tokens, allowances, Addresses(settings.media_trusted_proxies))
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
-        health = _health(settings, tokens, kept, catalogue, pool, ties, work, metrics)
+        health = _health(settings, tokens, kept, catalogue, pool, {**ties.checks, **scans.checks}, work, metrics)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
         app = web.Application()
@@ -264,7 +272,9 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
                 [token.get_secret_value() for token in settings.media_hook_token],
                 stores.buckets(settings),
                 settings.minio_temp_bucket_name,
-                Adoption(kept.media, catalogue, assets, renderer, limits, delivery.changed, delivery.forget, stored),
+                Adoption(
+                    kept.media, catalogue, assets, renderer, incoming, delivery.changed, delivery.forget, stored, scans.rescanning
+                ),
                 pledged.confirmation,
                 followers,
                 metrics,
@@ -361,12 +371,12 @@ def _health(
     kept: Stores,
     catalogue: SqlCatalogue,
     pool: Workers,
-    ties: Ties,
+    further: Mapping[str, Check],
     work: Working,
     metrics: Metrics,
 ) -> HealthRoutes:
     vital: dict[str, Check] = {"store": _silent(kept.media.ping)}
-    others: dict[str, Check] = {"variants": _silent(kept.variants.ping), "jobs": work.state, **ties.checks}
+    others: dict[str, Check] = {"variants": _silent(kept.variants.ping), "jobs": work.state, **further}
     # What is away for all who share it takes nobody out of rotation: reads go on without a database, originals without processors.
     (others if settings.processor_url else vital)["renderer"] = pool.capabilities
     (others if catalogue.is_shared else vital)["catalogue"] = _silent(catalogue.ping)

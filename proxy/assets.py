@@ -156,7 +156,7 @@ class Assets:
     async def _finish(self, asset: Asset) -> None:
         # What was to be made of another asset becomes one with the end of its job, or never.
         if asset.state is State.PENDING and asset.source is None and await self._is_whole(asset):
-            await self._catalogue.mark(asset.key, State.READY)
+            await self._catalogue.mark(asset.key, asset.lasting)
             log.info("asset.finished", key=asset.key)
             return
         await self._withdraw(asset.key)

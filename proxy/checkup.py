@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING
 from processors import transcode
 from processors.cell import Cell, Sandbox
 from processors.errors import MediaError
-from proxy import disk_probes, doctor, probes, stores, working
+from proxy import disk_probes, doctor, probes, scanner_probes, stores, working
 from proxy.adapters.outgoing import Deadlines
 from proxy.doctor import Check, Finding, Trouble
+from proxy.errors import Unavailable
 from proxy.ports import Backend
 from proxy.presigned import staged_key
 from proxy.promises import Promise, Way
+from proxy.scanners import scanner
 from proxy.settings import DeliveryMode, Settings
 
 if TYPE_CHECKING:
+    from proxy.adapters.clamav import ClamavScanner
     from proxy.adapters.remote import RemoteBackend
     from proxy.adapters.s3 import S3Backend
 
@@ -67,6 +70,9 @@ class Rounds:
                 url = settings.database_url.get_secret_value()
                 sets.append(("database", [Check("tables", partial(self._tables, url), vital=True)]))
                 sets[-1][1].append(Check("connections", partial(self._connections, url)))
+            clamd = scanner(settings)
+            if clamd is not None:
+                sets.append(("scanner", _clamd(clamd, settings.media_scan_limit)))
             for name, checks in sets:
                 async for finding in doctor.examined(name, checks):
                     yield finding
@@ -236,6 +242,24 @@ class Rounds:
         seen = await _entered(stack, store)
         self._usable.append(store)
         return seen
+
+
+def _clamd(clamd: ClamavScanner, max_bytes: int) -> list[Check]:
+    return [
+        Check("reach", partial(_pinged, clamd), vital=True),
+        Check("eicar", partial(scanner_probes.finds, clamd), vital=True),
+        Check("signatures", partial(scanner_probes.is_fresh, clamd.version)),
+        Check("limit", partial(scanner_probes.sees_all, clamd, max_bytes)),
+        Check("alerts", partial(scanner_probes.says_what_it_left_out, clamd)),
+    ]
+
+
+async def _pinged(clamd: ClamavScanner) -> str:
+    try:
+        await clamd.ping()
+    except Unavailable as error:
+        raise Trouble("clamd does not answer: is CLAMAV_URL right, and does it listen there (TCPSocket, LocalSocket)?") from error
+    return ""
 
 
 async def _cell() -> Cell:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy import backups, lists, moves, overview, rewrites
+from proxy import backups, lists, moves, overview, rewrites, scans
 from proxy.command import configured, fail
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ cli.command()(moves.migrate)
 cli.command()(rewrites.rewrite_urls)
 cli.command()(overview.health)
 cli.command()(overview.usage)
+cli.command()(scans.scan)
 
 
 @cli.callback()

@@ -15,16 +15,28 @@ import structlog
 
 from processors.errors import Corrupt, MediaError, TooCostly, Unsupported
 from proxy.claims import Claims, Clock, utc_now
-from proxy.errors import AlreadyUploaded, BadRequest, Forbidden, NotFound, NotUploaded, TooLarge, Unavailable
+from proxy.errors import (
+    AlreadyUploaded,
+    BadRequest,
+    Forbidden,
+    Infected,
+    NotFound,
+    NotUploaded,
+    TooLarge,
+    Unavailable,
+    Unscannable,
+)
 from proxy.grants import format_of
 from proxy.ingest import Incoming, Ingest, Promised
 from proxy.keys import Key
-from proxy.ports import Asset, Backend, Catalogue, Listed, ObjectReader, State
+from proxy.ports import Asset, Backend, Catalogue, Listed, ObjectReader
 from proxy.presigned import STAGED, staged_key
 from proxy.promises import Promise, PromiseBook, Refusal, Stage
 from proxy.quotas import Quotas, of_promise
 
-REFUSALS: dict[str, type[MediaError]] = {kind.slug: kind for kind in (BadRequest, TooLarge, Unsupported, Corrupt, TooCostly)}
+REFUSALS: dict[str, type[MediaError]] = {
+    kind.slug: kind for kind in (BadRequest, TooLarge, Unsupported, Corrupt, TooCostly, Infected, Unscannable)
+}
 """What the bytes of an upload can be refused with for good."""
 WAITING = (Stage.OPEN, Stage.ARRIVED)
 WAIT_S = 20.0
@@ -106,7 +118,7 @@ class Confirmation:
             refusal = promise.refusal
             raise REFUSALS.get(refusal.slug, Corrupt)(refusal.detail, **refusal.members)
         asset = await self._catalogue.get(key)
-        if asset is None or asset.state is not State.READY:
+        if asset is None or not asset.is_taken:
             raise NotFound("nothing was promised under this key")
         return asset
 

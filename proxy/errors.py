@@ -190,6 +190,22 @@ class IdempotencyReused(MediaError):
     title = "The Idempotency-Key belongs to another upload"
 
 
+class Infected(MediaError):
+    """A scanner has found something in the bytes. *signature* is what it calls that."""
+
+    status = 422
+    slug = "infected"
+    title = "The file is infected"
+
+
+class Unscannable(MediaError):
+    """The scanner cannot look through all of the bytes: they are too many, or packed too deep."""
+
+    status = 422
+    slug = "unscannable"
+    title = "The file cannot be scanned"
+
+
 class Locked(MediaError):
     """Another request is at work on the same upload, or takes over from this one (RFC 4918 section 11.3)."""
 

@@ -16,10 +16,10 @@ from processors.errors import Corrupt, MediaError
 from proxy import keys, streams
 from proxy.claims import Clock, utc_now
 from proxy.confirmation import REFUSALS
-from proxy.errors import AlreadyUploaded, Locked, NotFound, QuotaExceeded, Unauthorized
+from proxy.errors import AlreadyUploaded, Infected, Locked, NotFound, QuotaExceeded, Unauthorized
 from proxy.grants import Grants
 from proxy.ingest import Incoming, Ingest, Promised
-from proxy.ports import Asset, Catalogue, State
+from proxy.ports import Asset, Catalogue
 from proxy.quotas import Quotas, of_promise
 from proxy.sessions import Form, Phase, Session, SessionBook, Tails
 from proxy.takeovers import Takeovers
@@ -128,7 +128,7 @@ class Finishing:
             except AlreadyUploaded:
                 # Perhaps by ourselves, before a crash.
                 asset = await self._catalogue.get(key)
-                if again and asset is not None and asset.state is State.READY and asset.sha256 == await self._digest(sources):
+                if again and asset is not None and asset.is_taken and asset.sha256 == await self._digest(sources):
                     return session, asset
                 raise
 
@@ -157,8 +157,13 @@ class Finishing:
         if session is not None:
             refusal = {"slug": error.slug, "detail": error.detail, "members": error.members}
             await self._change(session, phase=Phase.FAILED, refusal=refusal)
-            await self._tails.remove(id)
-            await self._quotas.release([room_of(session)])
+            # Of what is infected nothing is kept; else parts may be put together in another way.
+            gone = session.parts if isinstance(error, Infected) else ()
+            for one in (id, *gone):
+                await self._tails.remove(one)
+            for part in gone:
+                await self._book.remove(part)
+            await self._quotas.release([room_of(session), *gone])
         log.info("upload.refused", id=id, code=error.slug)
 
 

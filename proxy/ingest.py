@@ -20,9 +20,12 @@ from proxy.keys import Key
 from proxy.observe import Metrics
 from proxy.ports import Asset, Backend, Body, Catalogue, ObjectReader, Renderer, State
 from proxy.quotas import Quotas, Room
+from proxy.scanning import Scanning, Watched
 
 ORIGINAL = "original"
 """what a picture is called below the smaller one that is stored of it"""
+UNSCANNED = {"reason": "unscanned"}
+"""why something is quarantined that no scanner has seen"""
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +68,8 @@ class Ingest:
     """Takes bodies in, one pass from the client to the store.
 
     *appeared* is told of each new object before that is acknowledged, *stored* of it and its type; the latter returns at once.
-    *quotas* bound what an owner may have, *optimised* says what is stored in fewer bytes than it came in.
+    *quotas* bound what an owner may have, *optimised* says what is stored in fewer bytes than it came in. By *scanning* bodies are
+    looked at on their way; what passes unseen is kept from everybody by *withhold* before it can be found.
     """
 
     def __init__(
@@ -79,7 +83,11 @@ class Ingest:
         stored: Callable[[Key, str], None] = lambda key, content_type: None,
         quotas: Quotas | None = None,
         optimised: Optimised | None = None,
+        scanning: Scanning | None = None,
+        withhold: Callable[[Key], Awaitable[None]] | None = None,
     ) -> None:
+        self._scanning = scanning
+        self._withhold = withhold
         self._optimised = optimised or Optimised()
         self._backend = backend
         self._catalogue = catalogue
@@ -130,7 +138,7 @@ class Ingest:
     async def _earlier(self, key: Key) -> Asset | None:
         """What an attempt before this one has brought to its end under *key*; what it left in the middle is undone."""
         asset = await self._catalogue.get(key)
-        if asset is None or asset.state is State.READY:
+        if asset is None or asset.is_taken:
             return asset
         if asset.state in {State.DELETED, State.QUARANTINED}:
             raise Conflict("the object that was promised has been taken away")
@@ -142,9 +150,9 @@ class Ingest:
             await self._backend.delete(key)
             await self._catalogue.remove(key)
             return None
-        await self._catalogue.mark(key, State.READY)
+        await self._catalogue.mark(key, asset.lasting, UNSCANNED if asset.unscanned else None)
         await self._appeared(key)
-        return replace(asset, state=State.READY)
+        return replace(asset, state=asset.lasting)
 
     async def _store(self, owner: str, incoming: Incoming, idempotency_key: str | None, promised: Promised | None) -> Asset:
         kind = "unknown"
@@ -162,18 +170,40 @@ class Ingest:
                 if (incoming.length or 0) > limit:
                     raise TooLarge(f"a body of this type may have {limit} bytes", max_bytes=limit)
                 key = keys.mint(owner, format.extension) if promised is None else promised.key
-                async with self._clean(format, replace(roomy, body=body)) as (clean, before):
+                async with (
+                    self._watched(body, incoming.length) as watched,
+                    self._clean(format, replace(roomy, body=watched.body)) as (clean, before),
+                ):
                     original = None if before is None or format.kind is Kind.DRAWING else before
-                    async with self._beside(owner, key, format, original, clean):
-                        asset = await self._put(key, owner, format, clean, idempotency_key, promised)
+                    async with self._beside(owner, key, format, original, clean, watched):
+                        asset = await self._put(key, owner, format, clean, idempotency_key, promised, watched)
                 asset = replace(asset, sanitised=before is not None and original is None, optimised=original is not None)
         except MediaError as error:
             self._metrics.upload(kind, error.slug)
             raise
         self._metrics.upload(kind, "stored")
         log.info("upload.stored", key=asset.key, size=asset.size, content_type=asset.content_type)
-        self._stored(asset.key, asset.content_type)
+        if asset.state is State.READY:
+            self._stored(asset.key, asset.content_type)
         return asset
+
+    @asynccontextmanager
+    async def _watched(self, body: Body, size: int | None) -> AsyncIterator[Watched]:
+        if self._scanning is None:
+            yield Watched(body)
+            return
+        async with self._scanning.watched(body, size) as watched:
+            yield watched
+
+    async def _add(self, asset: Asset, reserved: tuple[str, ...] = ()) -> None:
+        # Whoever is withheld is so before the object is there.
+        await self._catalogue.add(asset, reserved)
+        if asset.unscanned and self._withhold is not None:
+            await self._withhold(asset.key)
+
+    async def _show(self, asset: Asset) -> None:
+        await self._catalogue.mark(asset.key, asset.lasting, UNSCANNED if asset.unscanned else None)
+        await self._appeared(asset.key)  # somebody may have looked for it before
 
     @asynccontextmanager
     async def _with_room(self, owner: str, incoming: Incoming) -> AsyncIterator[Incoming]:
@@ -196,7 +226,9 @@ class Ingest:
             yield replace(incoming, body=clean.body, length=clean.size), clean.before
 
     @asynccontextmanager
-    async def _beside(self, owner: str, key: Key, format: Format, before: Body | None, incoming: Incoming) -> AsyncIterator[None]:
+    async def _beside(
+        self, owner: str, key: Key, format: Format, before: Body | None, incoming: Incoming, watched: Watched
+    ) -> AsyncIterator[None]:
         # What came, below what is stored of it; shown when that is. A start finishes or undoes what a kill leaves.
         if before is None or not self._optimised.keeps_originals:
             yield
@@ -209,24 +241,24 @@ class Ingest:
             assert meta.sha256 is not None
             asset = Asset(
                 place, owner, incoming.filename, format.mime, meta.size, meta.sha256, meta.etag, datetime.now(UTC), meta.store,
-                source=key,
+                source=key, unscanned=watched.is_unscanned,
             )  # fmt: skip
             recorded.append(asset)
-            await self._catalogue.add(asset)
+            await self._add(asset)
 
         try:
             await self._backend.put(place, before, format.mime, admit)
             yield
-            await self._catalogue.mark(place, State.READY)
-            await self._appeared(place)
+            await self._show(recorded[0])
         except BaseException:
             if recorded:
                 await asyncio.shield(asyncio.create_task(self._undo(recorded[0])))
             raise
 
     async def _put(
-        self, key: Key, owner: str, format: Format, incoming: Incoming, idempotency_key: str | None, promised: Promised | None
-    ) -> Asset:
+        self, key: Key, owner: str, format: Format, incoming: Incoming, idempotency_key: str | None, promised: Promised | None,
+        watched: Watched,
+    ) -> Asset:  # fmt: skip
         recorded: list[Asset] = []
 
         async def admit(staged: ObjectReader) -> None:
@@ -234,7 +266,7 @@ class Ingest:
             assert meta.sha256 is not None
             asset = Asset(
                 key, owner, incoming.filename, format.mime, meta.size, meta.sha256, meta.etag, datetime.now(UTC), meta.store,
-                idempotency_key=idempotency_key,
+                idempotency_key=idempotency_key, unscanned=watched.is_unscanned,
             )  # fmt: skip
             if format.kind is not Kind.DOCUMENT:
                 seen = await self._renderer.inspect(staged)
@@ -242,17 +274,18 @@ class Ingest:
             if promised is not None:
                 await promised.still_allowed()
             recorded.append(asset)
-            await self._catalogue.add(asset, incoming.reserved)
+            await self._add(asset, incoming.reserved)
 
         try:
             meta = await self._backend.put(key, incoming.body, format.mime, admit, size=incoming.length)
-            await self._catalogue.mark(key, State.READY)
-            await self._appeared(key)  # somebody may have looked for it before
+            await self._show(recorded[0])
         except BaseException:
             if recorded:  # the record may stand, and even the object: an upload that was not acknowledged leaves neither
                 await asyncio.shield(asyncio.create_task(self._undo(recorded[0])))
             raise
-        return replace(recorded[0], state=State.READY, store=meta.store)  # another than admitted it, if that one failed behind
+        return replace(
+            recorded[0], state=recorded[0].lasting, store=meta.store
+        )  # another than admitted it, if that one failed behind
 
     async def _known(self, asset: Asset) -> set[str]:
         # The digests of what is stored and of what came, where that is kept.
@@ -271,9 +304,9 @@ class Ingest:
             log.warning("upload.not_undone", key=asset.key, reason=error.slug)
 
     async def _again(self, earlier: Asset, incoming: Incoming) -> Asset:
-        if earlier.state is State.QUARANTINED:
+        if earlier.state is State.QUARANTINED and not earlier.unscanned:
             raise Conflict("the object of this Idempotency-Key has been taken away")
-        if earlier.state is not State.READY:
+        if not earlier.is_taken:
             raise Conflict("an upload with this Idempotency-Key is under way", headers={"Retry-After": "2"})
         digest = streams.Digest()
         format = formats.by_mime(earlier.content_type)

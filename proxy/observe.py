@@ -72,6 +72,10 @@ class Metrics:
             "media_variants_evicted", "Renditions in the local store that made room for others", registry=registry
         )
         self._uploads = Counter("media_uploads", "Uploads by kind of media and outcome", ["kind", "outcome"], registry=registry)
+        self._scans = Histogram(
+            "media_scan_seconds", "What a scanner took for its verdict behind the last byte, by outcome: clean, infected, "
+            "unscannable, unavailable", ["outcome"], buckets=SECONDS, registry=registry,
+        )  # fmt: skip
         self._stores = Counter(
             "media_store_events", "What stores did for each other: writes and reads taken over, debts paid", ["event", "store"],
             registry=registry,
@@ -138,6 +142,10 @@ class Metrics:
 
     def upload(self, kind: str, outcome: str) -> None:
         self._uploads.labels(kind, outcome).inc()
+
+    def scanned(self, outcome: str, seconds: float) -> None:
+        """A scanner has said what it thinks of a body, or has not."""
+        self._scans.labels(outcome).observe(seconds)
 
     @contextmanager
     def rendering(self) -> Iterator[None]:

@@ -226,6 +226,20 @@ class Asset:
     """whether what was sent had to be changed (SVG): told at the upload, and not recorded"""
     optimised: bool = False
     """whether it has fewer bytes than were sent, and the same pixels: told at the upload, and not recorded"""
+    unscanned: bool = False
+    """whether a scanner has still to look at it: until then it is withheld"""
+    reason: Mapping[str, str] | None = None
+    """why it is QUARANTINED: told with that, and not recorded"""
+
+    @property
+    def lasting(self) -> State:
+        """The state that it comes to when its object is whole."""
+        return State.QUARANTINED if self.unscanned else State.READY
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether it came to its end as an upload, and nobody has found it bad."""
+        return self.state is State.READY or (self.state is State.QUARANTINED and self.unscanned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +273,11 @@ class Catalogue(Protocol):
         """The owner's asset in any state but DELETED that was stored under *idempotency_key*."""
         ...
 
-    async def mark(self, key: Key, state: State) -> None:
-        """Move the asset to *state*; nothing happens if there is none. A DELETED one stays so, without its idempotency key."""
+    async def mark(self, key: Key, state: State, more: Mapping[str, Any] | None = None) -> None:
+        """Move the asset to *state*; nothing happens if there is none. A DELETED one stays so, without its idempotency key.
+
+        *more* is said to those who are told of it.
+        """
         ...
 
     async def remove(self, key: Key, etag: str | None = None) -> None:
@@ -291,7 +308,7 @@ class Catalogue(Protocol):
         ...
 
     async def quarantined(self, limit: int, after: Key | None = None) -> list[Key]:
-        """Up to *limit* keys of QUARANTINED assets, in order, beyond *after*."""
+        """Up to *limit* keys of assets that are QUARANTINED, or PENDING and `lasting` so, in order, beyond *after*."""
         ...
 
     async def kept(self, limit: int, after: Key | None = None) -> list[Asset]:

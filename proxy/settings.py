@@ -16,6 +16,7 @@ from proxy.spelling import (
     Address,
     Addresses,
     Bytes,
+    ClamdAddress,
     Count,
     DatabaseAddress,
     Networks,
@@ -73,6 +74,13 @@ class Truncated(StrEnum):
 
     REFUSE = "refuse"
     SHOW = "show"
+
+
+class ScanPolicy(StrEnum):
+    """What becomes of an upload that cannot be scanned: it is refused, or stored where nobody gets it until it has been."""
+
+    REFUSE = "refuse"
+    QUARANTINE = "quarantine"
 
 
 class DeliveryMode(StrEnum):
@@ -205,6 +213,20 @@ class Settings(BaseModel):
     media_max_bytes_video: Bytes = Field(5 * GIB, description="largest film")
     media_max_bytes_audio: Bytes = Field(GIB, description="largest sound")
     media_max_bytes_document: Bytes = Field(256 * MIB, description="largest document")
+
+    clamav_url: ClamdAddress | None = Field(
+        None, description="clamd, which looks at all that comes in: tcp://host:3310 or unix:///run/clamav/clamd.ctl"
+    )
+    media_scan_policy: ScanPolicy = Field(
+        ScanPolicy.REFUSE, description="refuse or quarantine what cannot be scanned: too large, or no scanner answers"
+    )
+    media_scan_limit: Annotated[int, BeforeValidator(size), Field(ge=1 << 10, le=(2 << 30) - 1)] = Field(
+        25 * MIB, description="largest file that clamd is configured to look through"
+    )
+    media_scan_deadline: Annotated[float, Field(ge=1, le=3_600)] = Field(
+        60.0, description="seconds that clamd has for its verdict behind the last byte"
+    )
+    media_scan_connections: int = Field(64, ge=1, le=1_000, description="files that a process gives to clamd at one time")
 
     media_upload_address_lifetime: Annotated[int, Field(ge=1, le=7 * 86_400)] = Field(
         86_400, description="longest life of an address that takes an upload, in seconds"

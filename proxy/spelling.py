@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr
 
 from processors.grammar import SPELLINGS
-from proxy import peer, rates, redis_address
+from proxy import clamd_address, peer, rates, redis_address
 from proxy.rates import Rate
 
 WEAK_SECRETS = frozenset({"secret", "changeme", "change-me", "password", "your-256-bit-secret", "your-secret-key", "jwt-secret"})
@@ -80,6 +80,11 @@ def _redis(url: SecretStr) -> SecretStr:
     return url
 
 
+def _clamd(url: str) -> str:
+    clamd_address.parse(url)
+    return url
+
+
 def _origin(origin: str) -> str:
     if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
         raise ValueError("lists exact origins, such as https://app.example (no path, no *)")
@@ -135,6 +140,7 @@ Address = Annotated[str, AfterValidator(absolute)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(listed)]
 PeerAddress = Annotated[str, AfterValidator(peer.checked)]
 DatabaseAddress = Annotated[SecretStr, AfterValidator(_postgresql)]
+ClamdAddress = Annotated[str, AfterValidator(_clamd)]
 RedisAddress = Annotated[SecretStr, AfterValidator(_redis)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(listed)]
 

@@ -122,7 +122,7 @@ class Sweep:
             return False
         is_whole = asset.state is State.PENDING and meta.etag == asset.etag
         if is_whole and self._mends:
-            await self._catalogue.mark(asset.key, State.READY)
+            await self._catalogue.mark(asset.key, asset.lasting)
         return is_whole and self._mends
 
     async def _records(self) -> AsyncIterator[Found]:

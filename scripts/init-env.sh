@@ -1,6 +1,6 @@
 #!/bin/sh
 # Writes .env for docker-compose.media.yml, with secrets that nobody has used before: scripts/init-env.sh [profile ...]
-# Profiles: postgres, edge, monitoring. A .env that is there is never changed; MEDIA_ENV names another file.
+# Profiles: postgres, edge, clamav, monitoring. A .env that is there is never changed; MEDIA_ENV names another file.
 set -eu
 cd "$(dirname "$0")/.."
 file=${MEDIA_ENV:-.env}
@@ -12,11 +12,13 @@ if [ -e "$file" ] || [ -h "$file" ]; then
 fi
 profiles=
 database=
+scanner=
 for profile; do
   case $profile in
     postgres) database=yes ;;
+    clamav) scanner=yes ;;
     edge | monitoring) ;;
-    *) fail "There is no profile $profile: choose among postgres, edge and monitoring." ;;
+    *) fail "There is no profile $profile: choose among postgres, edge, clamav and monitoring." ;;
   esac
   profiles=${profiles:+$profiles,}$profile
 done
@@ -43,6 +45,12 @@ postgres=$(secret 24)
   echo "POSTGRES_PASSWORD=$postgres"
   echo "GRAFANA_PASSWORD=$(secret 20)"
   if [ -n "$database" ]; then echo "DATABASE_URL=postgresql://media:$postgres@postgres:5432/media"; fi
+  if [ -n "$scanner" ]; then
+    echo "CLAMAV_URL=tcp://clamav:3310"
+    echo "# As deploy/clamav/clamd.conf has it. What is larger is refused, or with MEDIA_SCAN_POLICY=quarantine stored and withheld."
+    echo "MEDIA_SCAN_LIMIT=1G"
+    echo "MEDIA_SCAN_DEADLINE=300"
+  fi
   echo "# MEDIA_PUBLIC_URL=https://media.example"
   echo "# MEDIA_CORS_ORIGINS=https://app.example"
 } > "$fresh"

@@ -190,7 +190,7 @@ def libvips_is_the_wheels() -> bool:
 
 
 def provide_packages() -> None:
-    """Chromium, nginx, HAProxy, Redis, PostgreSQL, FFmpeg, Node and what else tests run: installed where we may, a must in CI."""
+    """Chromium, nginx, HAProxy, Redis, PostgreSQL, clamd, Node and what else tests run: installed where we may, a must in CI."""
     packages = missing_packages()
     if not packages:
         return
@@ -264,6 +264,8 @@ def missing_packages() -> list[str]:
         [] if any(shutil.which(name) for name in ("alertmanager", "prometheus-alertmanager")) else ["prometheus-alertmanager"]
     )
     missing += [] if shutil.which("postgres") or any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) else ["postgresql"]
+    missing += [] if shutil.which("clamd", path=f"{os.environ.get('PATH', '')}:/usr/sbin") else ["clamav-daemon"]
+    missing += [] if shutil.which("nc") else ["netcat-openbsd"]
     missing += [] if shutil.which("vipsthumbnail") else ["libvips-tools"]
     missing += [] if shutil.which("ffmpeg") else ["ffmpeg"]
     missing += [] if shutil.which("bwrap") or sys.platform != "linux" else ["bubblewrap"]

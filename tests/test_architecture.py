@@ -37,6 +37,8 @@ COMPOSERS = {
     "proxy.promising",
     "proxy.resuming",
     "proxy.rewrites",
+    "proxy.scanners",
+    "proxy.scans",
     "proxy.stores",
     "proxy.ties",
     "proxy.worker",
@@ -92,7 +94,7 @@ DOORS = {
         "proxy.adapters.tables",
         *MIGRATIONS,
     },
-    "typer": {"proxy.backups", "proxy.cli", "proxy.lists", "proxy.moves", "proxy.overview", "proxy.rewrites"},
+    "typer": {"proxy.backups", "proxy.cli", "proxy.lists", "proxy.moves", "proxy.overview", "proxy.rewrites", "proxy.scans"},
     **{decoder: {name for name in MODULES if name.startswith("processors.")} - PURE for decoder in DECODERS},
 }
 """Each outside library and the modules that may import it; its failures become ours there."""
@@ -142,6 +144,7 @@ def test_routes_and_adapters_are_seen_by_the_composition_root_alone() -> None:
 def test_an_adapter_sees_ports_and_values_but_no_service() -> None:
     values = {
         *(
+            "clamd_address",
             "debts",
             "errors",
             "events",

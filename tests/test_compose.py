@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from proxy.settings import Settings
+from proxy.spelling import size
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.media.yml"
@@ -83,13 +84,13 @@ def test_every_service_is_watched_bounded_and_has_no_more_rights_than_it_needs(s
 
 
 def test_secrets_come_from_a_file_that_is_made_once(stack: dict[str, Any], tmp_path: Path) -> None:
-    done = init(tmp_path, "postgres", "edge", "monitoring")
+    done = init(tmp_path, "postgres", "edge", "clamav", "monitoring")
     assert done.returncode == 0, done.stderr
     made = written(tmp_path)
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     needed = set(re.findall(r"\$\{([A-Z_]+):\?", COMPOSE.read_text(encoding="utf-8")))
     assert needed <= made.keys()
-    assert made["COMPOSE_PROFILES"] == "postgres,edge,monitoring"
+    assert made["COMPOSE_PROFILES"] == "postgres,edge,clamav,monitoring"
     assert made["POSTGRES_PASSWORD"] in made["DATABASE_URL"]
     secrets = [made[name] for name in needed if name != "MINIO_ROOT_USER"]
     assert len(set(secrets)) == len(secrets)
@@ -100,7 +101,7 @@ def test_secrets_come_from_a_file_that_is_made_once(stack: dict[str, Any], tmp_p
 
 
 def test_the_service_takes_what_is_made(stack: dict[str, Any], tmp_path: Path) -> None:
-    assert init(tmp_path, "postgres").returncode == 0
+    assert init(tmp_path, "postgres", "clamav").returncode == 0
     made = written(tmp_path)
 
     def value(text: str) -> str:
@@ -115,5 +116,19 @@ def test_the_service_takes_what_is_made(stack: dict[str, Any], tmp_path: Path) -
 def test_a_profile_that_is_not_there_is_refused(tmp_path: Path) -> None:
     done = init(tmp_path, "monitors")
     assert done.returncode == 1
-    assert done.stderr.strip() == "There is no profile monitors: choose among postgres, edge and monitoring."
+    assert done.stderr.strip() == "There is no profile monitors: choose among postgres, edge, clamav and monitoring."
     assert not (tmp_path / ".env").exists()
+
+
+def test_clamd_looks_at_what_the_service_is_told_that_it_does(tmp_path: Path) -> None:
+    assert init(tmp_path, "clamav").returncode == 0
+    settings = Settings.from_env(
+        {name: value for name, value in written(tmp_path).items() if name.startswith(("CLAMAV", "MEDIA_SCAN"))}
+    )
+    lines = (line.split() for line in (ROOT / "deploy" / "clamav" / "clamd.conf").read_text().splitlines() if line[:1].isupper())
+    told = dict(lines)
+    assert settings.clamav_url == "tcp://clamav:3310"
+    assert size(told["StreamMaxLength"]) == size(told["MaxFileSize"]) == settings.media_scan_limit
+    assert size(told["MaxScanSize"]) > 3 * settings.media_scan_limit
+    assert int(told["MaxScanTime"]) == 1000 * settings.media_scan_deadline
+    assert told["AlertExceedsMax"] == "yes"

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from tests import pictures
 from tests.kit import films
+from tests.kit.clamd import BAD_WORD
 from tests.kit.client import Client, FilePart, media
 from tests.kit.files import padded
 from tests.kit.promises import confirm, offer, sent
@@ -30,7 +31,7 @@ SETTLED_S = 90.0
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     films.provided()
-    with Stack(tmp_path_factory.mktemp("stack"), "postgres", "edge") as running:
+    with Stack(tmp_path_factory.mktemp("stack"), "postgres", "edge", "clamav") as running:
         yield running
 
 
@@ -103,6 +104,14 @@ def test_the_doctor_finds_nothing(stack: Stack, name: str) -> None:
 
 def test_the_store_is_prepared_as_often_as_one_likes(stack: Stack) -> None:
     stack["minio-init"].start()
+
+
+@pytest.mark.parametrize("at", ["nginx", *PROXIES])
+def test_what_is_infected_is_refused(stack: Stack, at: str) -> None:
+    client = stack.client("ida", at)
+    for answer in (client.upload(PHOTO + BAD_WORD), client.upload_form(FilePart(LARGE + BAD_WORD))):
+        assert (answer.status, answer.code) == (422, "infected"), answer
+    assert client.assets() == []
 
 
 @pytest.mark.parametrize("upload", [by_body, by_form, by_tus, by_chunks, by_promise])
@@ -244,6 +253,17 @@ def test_without_redis_everything_goes_on(stack: Stack, ann: Client) -> None:
         assert client.upload(PHOTO).status == 201
         assert until(lambda client=client: client.get("/api/health").json["status"] == "degraded", SETTLED_S)  # type: ignore[misc]
     stack["redis"].start()
+    assert until(lambda: settled(stack), SETTLED_S)
+
+
+def test_without_the_scanner_nothing_comes_in_and_all_that_is_there_goes_out(stack: Stack, ann: Client) -> None:
+    key = ann.stored(PHOTO)["key"]
+    stack["clamav"].kill()
+    refused = ann.upload(PHOTO)
+    assert (refused.status, refused.code, "Retry-After" in refused.headers) == (503, "unavailable", True)
+    assert ann.get(media(key, "w=410")).status == 200
+    stack["clamav"].start()
+    assert until(lambda: ann.upload(PHOTO).status == 201, SETTLED_S)
     assert until(lambda: settled(stack), SETTLED_S)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.adapters import listing
 from proxy.adapters.counting import counted, standing
-from proxy.adapters.events import Notes
+from proxy.adapters.events import NOTHING, Notes
 from proxy.adapters.jobs import booked, canceled
 from proxy.adapters.resemblance import indexed, unindexed
 from proxy.adapters.tables import LISTED, assets, jobs, reservations
@@ -131,8 +131,8 @@ class SqlCatalogue:
         noted = None
         async with self.begun() as connection:
             row = (await connection.execute(assets.insert().values(_row(asset)).returning(*assets.columns))).one()
-            if asset.state in TOLD_OF and self._notes is not None:
-                noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
+            if asset.state in TOLD_OF and not asset.unscanned and self._notes is not None:
+                noted = await self._notes.take(connection, row, HAPPENS[asset.state][0], asset.reason or {})
             await self._order(connection, row)
             await self._index(connection, row, asset.details)
             if asset.state in COUNTED:
@@ -155,7 +155,7 @@ class SqlCatalogue:
             await self._order(connection, row)
             await indexed(connection, self.insert, row, (asset.details or {}).get("fingerprint"))
             if self._notes is not None:
-                noted = await self._notes.take(connection, row, HAPPENS[asset.state][0])
+                noted = await self._notes.take(connection, row, HAPPENS[asset.state][0], asset.reason or {})
         await self.tell(noted)
 
     async def _order(self, connection: AsyncConnection, row: Any) -> None:
@@ -183,13 +183,15 @@ class SqlCatalogue:
         """The owner's asset that was stored under *idempotency_key*."""
         return await self._one(assets.select().where(assets.c.owner == owner, assets.c.idempotency_key == idempotency_key))
 
-    async def mark(self, key: Key, state: State) -> None:
+    async def mark(self, key: Key, state: State, more: Mapping[str, Any] | None = None) -> None:
         """Move the asset to *state*; a DELETED one stays one, gives its idempotency key back, and counts no more."""
         async with self.begun() as connection:
-            _, noted = await self.marked(connection, key, state)
+            _, noted = await self.marked(connection, key, state, more or {})
         await self.tell(noted)
 
-    async def marked(self, connection: AsyncConnection, key: Key, state: State) -> tuple[bool, Noted]:
+    async def marked(
+        self, connection: AsyncConnection, key: Key, state: State, more: Mapping[str, Any] = NOTHING
+    ) -> tuple[bool, Noted]:
         """`mark` in the transaction of *connection*: whether there was something to move, and what `tell` is told behind it."""
         values: dict[str, Any] = {"state": str(state), **CHANGED}
         if state is State.DELETED:
@@ -206,7 +208,7 @@ class SqlCatalogue:
         elif kind is not None:
             await self._order(connection, row)
             if self._notes is not None:
-                noted = await self._notes.take(connection, row, kind)
+                noted = await self._notes.take(connection, row, kind, more)
         if row is not None and state is State.DELETED:
             await counted(connection, self.insert, row.owner, -row.size, -1)
         if row is not None and state in ENDS_WORK:
@@ -297,10 +299,36 @@ class SqlCatalogue:
             return [_asset(row) for row in await connection.execute(query)]
 
     async def quarantined(self, limit: int, after: Key | None = None) -> list[Key]:
-        """Keys of QUARANTINED assets, in order, beyond *after*."""
-        query = sql.select(assets.c.key).where(HIDDEN, assets.c.state == str(State.QUARANTINED), assets.c.key > (after or ""))
+        """Keys of QUARANTINED assets, and of those that come to be, in order, beyond *after*."""
+        withheld = sql.or_(assets.c.state == str(State.QUARANTINED), assets.c.unscanned)
+        some = assets.c.state.in_([str(State.QUARANTINED), str(State.PENDING)])  # by the index: most that are hidden are DELETED
+        query = sql.select(assets.c.key).where(HIDDEN, some, withheld, assets.c.key > (after or ""))
         async with self.begun() as connection:
             return [Key(key) for key in (await connection.execute(query.order_by(assets.c.key).limit(limit))).scalars()]
+
+    async def unscanned(self, limit: int, after: Key | None = None) -> list[Asset]:
+        """QUARANTINED assets that wait for a scanner, by key, beyond *after*."""
+        waiting = (HIDDEN, assets.c.state == str(State.QUARANTINED), assets.c.unscanned)
+        query = sql.select(*LISTED).where(*waiting, assets.c.key > (after or "")).order_by(assets.c.key).limit(limit)
+        async with self.begun() as connection:
+            return [_asset(row) for row in await connection.execute(query)]
+
+    async def scanned(self, asset: Asset, found: Mapping[str, str] | None) -> bool:
+        """Note that a scanner has looked at that write of *asset*: READY it is, or QUARANTINED for what was *found*."""
+        state = State.READY if found is None else State.QUARANTINED
+        query = assets.update().where(assets.c.key == asset.key, assets.c.etag == asset.etag, assets.c.state == str(asset.state))
+        query = query.values(state=str(state), unscanned=False, **CHANGED).returning(*assets.columns)
+        noted = None
+        async with self.begun() as connection:
+            row = (await connection.execute(query)).first()
+            if row is not None:
+                await self._order(connection, row)
+                if state in ENDS_WORK:
+                    await canceled(connection, datetime.now(UTC), jobs.c.key == asset.key)
+                if self._notes is not None:
+                    noted = await self._notes.take(connection, row, HAPPENS[state][0], found or {})
+        await self.tell(noted)
+        return row is not None
 
     async def kept(self, limit: int, after: Key | None = None) -> list[Asset]:
         """READY and QUARANTINED ones, by key, beyond *after*."""

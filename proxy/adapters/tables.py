@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest revision: a database that has it is opened without importing Alembic (11 MiB)."""
 UNFINISHED = sql.text("state != 'ready'")
 DERIVED = sql.text("source IS NOT NULL")
@@ -37,6 +37,7 @@ assets = sql.Table(
     sql.Column("embedded", sql.Text, comment="JSON"),
     sql.Column("labels", sql.Text, comment="JSON"),
     sql.Column("classified", sql.Text),
+    sql.Column("unscanned", sql.Boolean, nullable=False, server_default=sql.false()),
     sql.UniqueConstraint("owner", "idempotency_key", name="uq_assets_owner_idempotency_key"),
     sql.Index("ix_assets_owner_created", "owner", "created", "key"),
     sql.Index("ix_assets_owner_type", "owner", "content_type", "created", "key"),

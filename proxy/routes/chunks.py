@@ -12,7 +12,7 @@ from proxy.chunked import Chunked, Progress, chunk_count
 from proxy.errors import BadRequest, NotFound
 from proxy.finishing import refusal_of
 from proxy.grants import Grant, Grants
-from proxy.ports import Catalogue, State
+from proxy.ports import Catalogue
 from proxy.routes.assets import Presenter, private_json
 from proxy.routes.bodies import asked_body, json_body
 from proxy.routes.forms import shown_name
@@ -85,7 +85,7 @@ class ChunkRoutes:
         """Make an asset of it; again, the same answer."""
         session = await self._chunked.complete(await self._admitted(request), request.match_info["id"])
         asset = None if session.key is None else await self._catalogue.get(session.key)
-        if asset is None or asset.state is not State.READY:
+        if asset is None or not asset.is_taken:
             raise NotFound("the object has been removed")
         return private_json(self._presenter.document(asset), headers={"Location": self._presenter.url(asset)})
 

@@ -28,7 +28,7 @@ import yaml
 from botocore.session import get_session
 
 from scripts import stores
-from tests.kit import certificates, postgres
+from tests.kit import certificates, clamd, postgres
 from tests.kit.client import Client
 from tests.kit.output import Output
 from tests.kit.server import REPOSITORY
@@ -43,6 +43,8 @@ SYSTEM = ("alternatives", "fonts", "group", "host.conf", "ld.so.cache", "localti
 """What programs need of /etc."""
 BY_IMAGE = {"minio": ["minio"], "nginx": ["nginx", "-g", "daemon off;"]}
 """What an image starts, before the words of the compose file."""
+STARTS = {"/init-unprivileged": "clamd"}
+"""What programs of an image start which are not here; clamav's fetches signatures, too, and the tests have their own."""
 UP_S = 120.0
 
 
@@ -150,6 +152,7 @@ class Service:
         words = [*(BY_IMAGE.get(self.name, []) if entry is None else entry)]
         words += shlex.split(command) if isinstance(command, str) else command
         words = [self._here(filled(word, self._stack.values)) for word in words]
+        words = [re.sub("|".join(STARTS), lambda found: STARTS[found[0]], word) for word in words]
         # MinIO takes its port on all addresses unless told, and asks for a disk of its own.
         return [*words, "--address", f"{self.address}:9000"] if self.name == "minio" else words
 
@@ -225,6 +228,8 @@ class Stack:
                 secret = self.values["POSTGRES_PASSWORD"]
                 self._postgres.start().query(f"CREATE ROLE media LOGIN PASSWORD '{secret}'")
                 self._postgres.query("CREATE DATABASE media OWNER media")
+            if "clamav" in self.services:
+                clamd.write_signatures(self.source("clamav-data"))
             for name in self._order():
                 self[name].start()
         except BaseException:
@@ -271,6 +276,8 @@ class Stack:
         """What a service has mounted: a file of the repository, or a volume's folder."""
         if volume == "./deploy/nginx/nginx.conf":
             return self._nginx_conf()
+        if volume == "./deploy/clamav/clamd.conf":
+            return self._clamd_conf()
         if volume.startswith("./"):
             return REPOSITORY / volume
         place = Path(volume) if volume.startswith("/") else self.folder / "volumes" / volume
@@ -299,6 +306,14 @@ class Stack:
             text = text.replace(told, here)
         place = self.folder / "nginx.conf"
         place.write_text(text)
+        return place
+
+    def _clamd_conf(self) -> Path:
+        """The shipped configuration, where all addresses are the one of the service."""
+        text = (REPOSITORY / "deploy" / "clamav" / "clamd.conf").read_text()
+        assert "TCPAddr 0.0.0.0" in text
+        place = self.folder / "clamd.conf"
+        place.write_text(text.replace("TCPAddr 0.0.0.0", f"TCPAddr {self.address['clamav']}"))
         return place
 
     def _secrets(self, profiles: Iterable[str]) -> dict[str, str]:
@@ -336,7 +351,7 @@ class Stack:
         missing = [program.name for program in stores.PROGRAMS if not os.access(program.path, os.X_OK)]
         if missing:
             return f"{', '.join(missing)} not built: install Go, then run make test"
-        needed = ("bwrap", "redis-server", "nginx", "ffmpeg", "wget", "openssl")
+        needed = ("bwrap", "redis-server", "nginx", "ffmpeg", "wget", "openssl", "clamd", "nc")
         absent = [name for name in needed if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
         return f"not installed: {', '.join(absent)}" if absent else None
 
