@@ -16,7 +16,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, T
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from processors import conversation, formats
+from processors import conversation, formats, tracing
 from processors.batch import Batch
 from processors.conversation import revived
 from processors.errors import Busy, MediaError, Unsupported
@@ -130,7 +130,10 @@ class Place:
                 try:
                     async with asyncio.timeout(BEGIN_S):
                         web = await self._session.ws_connect(
-                            self.url / "work", heartbeat=HEARTBEAT_S, max_msg_size=MAX_DATA_BYTES + (2 << 20)
+                            self.url / "work",
+                            heartbeat=HEARTBEAT_S,
+                            max_msg_size=MAX_DATA_BYTES + (2 << 20),
+                            headers=tracing.headers(),
                         )
                 except WSServerHandshakeError as error:
                     if error.status == Busy.status:

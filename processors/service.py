@@ -20,13 +20,14 @@ from typing import IO, Any
 
 from aiohttp import web
 
-from processors import formats
+from processors import formats, tracing
 from processors.batch import Batch
 from processors.conversation import FarBatch, serve
 from processors.errors import BadParameter, Busy, MediaError, TooCostly
 from processors.framing import Broken, Words
 from processors.pool import File, Pool
 from processors.sparse import Sparse
+from processors.tracing import Span
 from processors.transform import PIPELINE_REVISION, Transform
 from processors.webline import MAX_PART_BYTES, WebLine
 
@@ -128,7 +129,7 @@ class Service:
         token: str | None,
         patience_s: float,
         counted: Callable[[str, str, float], None],
-        exposition: Callable[[], tuple[bytes, str]],
+        exposition: Callable[[str], tuple[bytes, str]],
     ) -> None:
         self._pool = pool
         self._spool = spool
@@ -181,15 +182,16 @@ class Service:
             socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, compress=False, max_msg_size=MAX_PART_BYTES, writer_limit=1 << 20)
             await socket.prepare(request)
             try:
-                async with asyncio.timeout(JOB_S), WebLine(socket, self._unsent) as line:
-                    await self._converse(line)
+                with tracing.served("work", request.headers, request.remote) as span:
+                    async with asyncio.timeout(JOB_S), WebLine(socket, self._unsent) as line:
+                        await self._converse(line, span)
             except (Broken, TimeoutError):
                 pass  # who asked has gone, or says nothing
             finally:
                 await socket.close()
             return socket
 
-    async def _converse(self, line: WebLine) -> None:
+    async def _converse(self, line: WebLine, span: Span) -> None:
         began = asyncio.get_running_loop().time()
         outcome, do = "gone", "render"
         try:
@@ -215,6 +217,8 @@ class Service:
         except (KeyError, TypeError, ValueError, AssertionError) as error:
             raise Broken from error
         finally:
+            span.rename(do)
+            span.say({"media.outcome": outcome})
             self._counted(do, outcome, asyncio.get_running_loop().time() - began)
 
     def _unsent(self, size: int) -> None:
@@ -295,7 +299,7 @@ class Service:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """In the words of Prometheus."""
-        body, content_type = self._exposition()
+        body, content_type = self._exposition(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def drained(self, most_s: float) -> None:

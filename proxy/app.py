@@ -24,6 +24,7 @@ from proxy.adapters.events import SqlEvents
 from proxy.adapters.quotas import SqlQuotas
 from proxy.adapters.renderer import PoolRenderer
 from proxy.adapters.resemblance import SqlFingerprints
+from proxy.adapters.traced import traced
 from proxy.adoption import Adoption, Followers
 from proxy.allowances import Allowances
 from proxy.assets import Assets
@@ -72,6 +73,7 @@ from proxy.sources import Sources
 from proxy.sourcesets import SourceSets
 from proxy.stores import Stores
 from proxy.ties import Ties, tied
+from proxy.traces import exporting
 from proxy.turns import Turns
 from proxy.variants import Variants
 from proxy.warming import Warming
@@ -133,6 +135,9 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
     metrics = Metrics(shared=house.is_shared)
     data = settings.media_data_dir
     async with AsyncExitStack() as stack:
+        stack.enter_context(
+            exporting(settings, "media-proxy", (*settings.media_operator_networks, *settings.media_trusted_proxies))
+        )
         ties = await stack.enter_async_context(tied(settings, house, metrics))
         feed = Feed(ties.bus)
         here = await stack.enter_async_context(machine(settings, house, ties.house, metrics, feed.happened))
@@ -151,7 +156,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         renditions = Renditions(
             kept.media,
             metas,
-            Variants(kept.variants, here.fleeting),
+            Variants(kept.variants, traced(here.fleeting)),
             renderer,
             sources,
             commons,

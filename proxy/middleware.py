@@ -15,7 +15,9 @@ import structlog
 from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
+from processors import tracing
 from processors.errors import MediaError
+from processors.tracing import NOTHING, Span
 from proxy import caching
 from proxy.caching import Terms
 from proxy.errors import BadRequest, MethodNotAllowed, NotFound, TooLarge
@@ -28,6 +30,7 @@ PROBLEM = "application/problem+json"
 PROBLEM_MAX_BYTES = 1024
 KEPT_S = {404: 60, 400: 10, 403: 10, 415: 10, 422: 10}
 """Seconds that a cache may keep a refusal of a public GET; all others are not to be kept."""
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _UNDERSCORE = re.compile(r"_([a-z])")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
@@ -84,7 +87,7 @@ class Front:
         """Answer *request* and write its one line."""
         begun = time.perf_counter()
         request[REQUEST_ID] = secrets.token_hex(8)
-        route = "other"
+        route, span = "other", NOTHING
         failure: BaseException | None = None
         response: web.StreamResponse | None = None
         self._under_way += 1
@@ -96,10 +99,11 @@ class Front:
                 route, response = "media", hot
                 hot.request_id = request[REQUEST_ID]
             else:
+                span = tracing.served("request", request.headers, request.remote)
                 try:
-                    response = await self._handler(request)
+                    response = await self._handled(request, span)
                 finally:
-                    route = request.match_info.route.name or "other"
+                    route = _route(request)
         except (asyncio.CancelledError, ConnectionError) as error:
             failure = error
             raise  # the client has gone; there is nobody to tell
@@ -110,10 +114,26 @@ class Front:
             self._under_way -= 1
             if not self._under_way:
                 self._quiet.set()
-            self._note(request, route, response, failure, time.perf_counter() - begun)
+            self._note(request, route, response, failure, span, time.perf_counter() - begun)
         if self.is_draining:
             response.force_close()
         return response
+
+    async def _handled(self, request: web.Request, span: Span) -> web.StreamResponse:
+        # What memory answers at once is no span: nobody does anything for it.
+        with span:
+            status = 500
+            try:
+                response = await self._handler(request)
+                status = response.status
+            except MediaError as error:
+                status = error.status
+                raise
+            finally:
+                method, route = request.method if request.method in METHODS else "other", _route(request)
+                span.rename(f"{method} {route}")
+                span.say({"http.route": route, "http.response.status_code": status, "media.request": request[REQUEST_ID]})
+            return response
 
     async def quiet(self, deadline_s: float) -> bool:
         """Wait until no request is under way; False if *deadline_s* seconds were not enough."""
@@ -130,11 +150,13 @@ class Front:
         route: str,
         response: web.StreamResponse | None,
         failure: BaseException | None,
+        span: Span,
         seconds: float,
     ) -> None:
         status = 0 if response is None else response.status
         sent = 0 if response is None or request.method == "HEAD" else response.content_length or 0
-        self._metrics.request(route, f"{status // 100}xx" if status else "gone", seconds, sent)
+        outcome = f"{status // 100}xx" if status else "gone"
+        self._metrics.request(route, outcome, seconds, sent, span.trace_id(kept=True))
         if status and isinstance(failure, Exception):
             self._metrics.problem(failure.slug if isinstance(failure, MediaError) else _translated(failure).slug)
         line = {
@@ -146,6 +168,8 @@ class Front:
             "bytes": sent,
             "ms": round(seconds * 1000, 2),
         }
+        if (trace_id := span.trace_id()) is not None:
+            line["trace_id"] = trace_id
         if failure is None:
             self._log.write(line)
         elif isinstance(failure, MediaError) or status < 500:
@@ -153,6 +177,10 @@ class Front:
             log.info("request", **line, code=failure.slug if isinstance(failure, MediaError) else type(failure).__name__, **cause)
         else:
             log.error("request.crashed", **line, exc_info=failure)
+
+
+def _route(request: web.Request) -> str:
+    return request.match_info.route.name or "other"
 
 
 def _refusal(request: web.Request, route: str, error: Exception) -> web.Response:

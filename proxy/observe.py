@@ -17,12 +17,18 @@ from typing import Any, Literal
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest, multiprocess
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.utils import floatToGoString
+
+from processors import tracing
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+EDGES = (*map(floatToGoString, SECONDS), "+Inf")
 JOB_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 REFRESH_S = 1.0
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -42,8 +48,6 @@ class Metrics:
 
     *shared*: those of all processes that have the same PROMETHEUS_MULTIPROC_DIR are shown together.
     """
-
-    content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, *, shared: bool = False) -> None:
         self._shared = shared
@@ -116,6 +120,8 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._exemplars: dict[tuple[str, str, str], Exemplar] = {}
+        """the last trace of each bucket: routes and outcomes are few"""
         self._durations: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
         self._problems = Counter("media_problems", "Requests that ended in a problem, by its code", ["code"], registry=registry)
         self._made = Counter("media_renders", "Renditions made, by their type", ["type"], registry=registry)
@@ -123,14 +129,17 @@ class Metrics:
         self._sent: dict[str, int] = {}
         self._found: dict[str, int] = {}
 
-    def request(self, route: str, outcome: str, seconds: float, sent: int) -> None:
+    def request(self, route: str, outcome: str, seconds: float, sent: int, trace_id: str | None = None) -> None:
         """Count an answered request. There is one for every hit, and the library takes 2 to 3 us for each figure: so they are
         gathered here, and given to it when somebody looks, and each second where several processes count.
         """
         series = self._durations.get((route, outcome))
         if series is None:
             series = self._durations[route, outcome] = ([0] * (len(SECONDS) + 1), [0.0])
-        series[0][bisect_left(SECONDS, seconds)] += 1
+        bucket = bisect_left(SECONDS, seconds)
+        series[0][bucket] += 1
+        if trace_id is not None:
+            self._exemplars[route, outcome, EDGES[bucket]] = Exemplar({"trace_id": trace_id}, seconds, time.time())
         series[1][0] += seconds
         self._sent[route] = self._sent.get(route, 0) + sent
 
@@ -212,14 +221,20 @@ class Metrics:
     def redis(self, outcome: str) -> None:
         self._redis.labels(outcome).inc()
 
-    def page(self) -> bytes:
-        """The metrics in Prometheus' text format."""
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """The metrics and their type, as *accept* asks: in OpenMetrics, where durations lead to traces, or in Prometheus' text."""
         self._refresh()
         shown = self.registry
         if self._shared:
             shown = CollectorRegistry()
             multiprocess.MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
-        return generate_latest(shown) + generate_latest(self._tables)
+        if "application/openmetrics-text" not in accept:
+            return generate_latest(shown) + generate_latest(self._tables), CONTENT_TYPE_LATEST
+        everything = CollectorRegistry()
+        everything.register(_Leading(shown, self._exemplars))
+        everything.register(self._tables)
+        body: bytes = openmetrics.generate_latest(everything)  # type: ignore[no-untyped-call]
+        return body, openmetrics.CONTENT_TYPE_LATEST
 
     async def refresh_for_ever(self) -> None:
         """Write down each second what gauges show, so that other processes can show it."""
@@ -250,6 +265,24 @@ class Metrics:
             self._cache.labels(found).inc(count)
         self._sent.clear()
         self._found.clear()
+
+
+class _Leading(Collector):
+    """What *shown* has, with *exemplars* at the buckets of requests."""
+
+    def __init__(self, shown: CollectorRegistry, exemplars: Mapping[tuple[str, str, str], Exemplar]) -> None:
+        self._shown = shown
+        self._exemplars = exemplars
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._shown.collect():
+            if family.name == "media_request_seconds":
+                family.samples = [sample._replace(exemplar=self._of(sample)) for sample in family.samples]
+            yield family
+
+    def _of(self, sample: Sample) -> Exemplar | None:
+        labels = sample.labels
+        return self._exemplars.get((labels["route"], labels["outcome"], labels["le"])) if "le" in labels else None
 
 
 class _Table(Collector):
@@ -285,6 +318,7 @@ def configure_logs(level: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            _with_trace,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if on_terminal else [structlog.processors.ExceptionRenderer(TRACES)]),
             renderer,
@@ -294,6 +328,12 @@ def configure_logs(level: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Forwarded()], force=True)
+
+
+def _with_trace(log: Any, method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if (trace_id := tracing.trace_id()) is not None:
+        line["trace_id"] = trace_id
+    return line
 
 
 class _Forwarded(logging.Handler):

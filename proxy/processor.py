@@ -23,6 +23,7 @@ from proxy.observe import Metrics, configure_logs
 from proxy.run import address_of
 from proxy.server import Listener
 from proxy.settings import Settings
+from proxy.traces import exporting
 
 LAST_WORDS_S = 2.0
 """for answers that are written already to leave"""
@@ -45,7 +46,7 @@ async def _serve(settings: Settings, greet: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with tempfile.TemporaryDirectory(prefix="media-proxy-processor-") as name:
+    with exporting(settings, "media-proxy-processor", None), tempfile.TemporaryDirectory(prefix="media-proxy-processor-") as name:
         folder, spooled, marked = Path(name), Path(name) / "spool", Path(name) / "watermarks"
         spooled.mkdir(mode=0o700)
         pool = Pool(
@@ -58,9 +59,7 @@ async def _serve(settings: Settings, greet: Callable[[str], None]) -> None:
         metrics = Metrics()
         spool = Spool(spooled, max(max_bytes(settings).values()), settings.processor_spool_bytes, partial(metrics.received, "work"))
         token = None if settings.processor_token is None else settings.processor_token.get_secret_value()
-        service = Service(
-            pool, spool, token, settings.media_render_wait / 2, metrics.processed, lambda: (metrics.page(), metrics.content_type)
-        )
+        service = Service(pool, spool, token, settings.media_render_wait / 2, metrics.processed, metrics.page)
         _measure(metrics, pool, spool)
         async with pool:
             try:

@@ -83,6 +83,17 @@ class ScanPolicy(StrEnum):
     QUARANTINE = "quarantine"
 
 
+class Sampler(StrEnum):
+    """Which requests are traced: OpenTelemetry's samplers. Those based on parents go by the trace that a request belongs to."""
+
+    ALWAYS_ON = "always_on"
+    ALWAYS_OFF = "always_off"
+    RATIO = "traceidratio"
+    PARENT_ON = "parentbased_always_on"
+    PARENT_OFF = "parentbased_always_off"
+    PARENT_RATIO = "parentbased_traceidratio"
+
+
 class DeliveryMode(StrEnum):
     """How the bytes of an original go out: through us, from the store by a presigned address, or by nginx in front of us."""
 
@@ -310,6 +321,15 @@ class Settings(BaseModel):
     )
     media_keepalive: Seconds = Field(75.0, description="seconds that an idle connection is kept")
     media_drain: Seconds = Field(30.0, description="seconds that requests get to finish after SIGTERM")
+    otel_exporter_otlp_endpoint: Address | None = Field(
+        None, description="OTLP/HTTP collector that gets traces, such as http://127.0.0.1:4318; without it there are none"
+    )
+    otel_exporter_otlp_headers: SecretStr | None = Field(None, description="headers for it: name=value, name=value")
+    otel_service_name: str | None = Field(None, min_length=1, max_length=200, description="what this program is called in traces")
+    otel_resource_attributes: str | None = Field(None, description="further attributes of it: name=value, name=value")
+    otel_traces_sampler: Sampler = Field(Sampler.PARENT_ON, description="which requests are traced")
+    otel_traces_sampler_arg: Annotated[float, Field(ge=0, le=1)] = Field(1.0, description="the part of them, where it is a ratio")
+
     media_log_level: str = Field("info", pattern="(?i)^(debug|info|warning|error)$", description="debug, info, warning or error")
 
     @classmethod

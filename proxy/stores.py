@@ -17,6 +17,7 @@ from proxy import peer
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.local import LocalBackend
 from proxy.adapters.outgoing import Deadlines
+from proxy.adapters.traced import traced
 from proxy.house import House, Role
 from proxy.keys import Key
 from proxy.observe import Metrics
@@ -90,14 +91,15 @@ async def opened(
             await stack.enter_async_context(store)
             each.append(store)
         if len(each) == 1 and settings.media_local_store:
-            yield Stores(each[0], thumbnails, each[0], tuple(each), identities(settings), dict, dict, staged, incoming)
+            alone = traced(each[0])
+            yield Stores(alone, traced(thumbnails), alone, tuple(each), identities(settings), dict, dict, staged, incoming)
             return
         from proxy.adapters.fallback import FallbackBackend  # noqa: PLC0415 - memory that one disk alone does not need
         from proxy.adapters.ledger import Forgetful, SqlLedger  # noqa: PLC0415
 
         media = await stack.enter_async_context(
             FallbackBackend(
-                each,
+                [*map(traced, each)],
                 SqlLedger(catalogue),
                 spool=spool / "held",
                 holder_of=_holder_of(catalogue),
@@ -111,7 +113,7 @@ async def opened(
         )
         if house.role is Role.KEEPER:
             bus.listen(OWED, lambda word: media.pay(), media.pay)
-        variants: Backend = thumbnails
+        variants = traced(thumbnails)
         signer: UploadSigner | None = None
         is_signable: Callable[[], bool] = _always
         if settings.minio_endpoint is not None:
@@ -124,7 +126,7 @@ async def opened(
             if settings.minio_public_endpoint is not None:
                 signer = await stack.enter_async_context(upload_signer(settings, settings.minio_public_endpoint, warns=house.keeps))
             variants = await stack.enter_async_context(
-                FallbackBackend([far, thumbnails], Forgetful(), spool=spool / "held-variants")
+                FallbackBackend([traced(far), variants], Forgetful(), spool=spool / "held-variants")
             )
         own = None if settings.media_proxy_url is not None else media
         yield Stores(

@@ -30,6 +30,7 @@ from proxy.quotas import Quota
 from proxy.run import address_of
 from proxy.settings import Settings
 from proxy.ties import tied
+from proxy.traces import exporting
 from proxy.working import Working, working
 
 HEALTH_S = 5.0
@@ -66,6 +67,7 @@ async def _opened(settings: Settings, tokens: Tokens, at_once: int) -> AsyncIter
     # As one of several processes: the folders stay the service's, and so does what stores owe each other.
     house = House(Role.SERVER, begins=False)
     async with AsyncExitStack() as stack:
+        stack.enter_context(exporting(settings, "media-proxy-worker", ()))
         spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="media-proxy-worker-")))
         ties = await stack.enter_async_context(tied(settings, House(), metrics))
         feed = Feed(ties.bus)
@@ -88,7 +90,8 @@ async def _shown(work: Working, metrics: Metrics, seen_at: tuple[str, int] | Non
         return
 
     async def page(request: web.Request) -> web.Response:
-        return web.Response(body=metrics.page(), headers={"Content-Type": metrics.content_type})
+        body, content_type = metrics.page(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def health(request: web.Request) -> web.Response:
         try:

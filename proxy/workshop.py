@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
+from processors import tracing
 from processors.errors import Busy, Crashed, MediaError
 from proxy.claims import Clock, utc_now
 from proxy.errors import Conflict, NotFound, StorageFull, Unavailable
@@ -129,7 +130,9 @@ class Workshop(Generic[Made]):
         begun = time.monotonic()
         log.info("job.begun", id=job.id, key=job.key, profile=job.profile, attempt=job.attempts)
         try:
-            outcome = await self._ended(job, holder)
+            with tracing.begun(f"job {job.profile}", {"media.job": job.id, "media.attempt": job.attempts}) as span:
+                outcome = await self._ended(job, holder)
+                span.say({"media.outcome": outcome})
         except asyncio.CancelledError:
             with suppress(MediaError):  # then its lease ends
                 await asyncio.shield(asyncio.create_task(self._book.give_back(job.id, holder, self._clock(), counts=False)))

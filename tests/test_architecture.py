@@ -41,6 +41,7 @@ COMPOSERS = {
     "proxy.scans",
     "proxy.stores",
     "proxy.ties",
+    "proxy.traces",
     "proxy.worker",
     "proxy.working",
 }
@@ -69,6 +70,7 @@ DOORS = {
     "moka_py": {"proxy.cache"},
     "numpy": {"processors.classifiers"},
     "onnxruntime": {"processors.classifiers"},
+    "opentelemetry": {"processors.tracing"},
     "orjson": {"proxy.observe"},
     "prometheus_client": {"proxy.observe"},
     "pydantic": {"proxy.settings", "proxy.spelling"},

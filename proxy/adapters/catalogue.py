@@ -14,6 +14,7 @@ import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from processors import tracing
 from proxy.adapters import listing
 from proxy.adapters.counting import counted, standing
 from proxy.adapters.events import NOTHING, Notes
@@ -373,8 +374,9 @@ class SqlCatalogue:
     async def begun(self) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed at its end, under a deadline. The one place that knows the library's failures."""
         try:
-            async with self._database.begun() as connection:
-                yield connection
+            with tracing.span("catalogue"):
+                async with self._database.begun() as connection:
+                    yield connection
         except IntegrityError as error:
             raise Conflict("there is one of this name or Idempotency-Key already") from error
         except UnicodeEncodeError as error:

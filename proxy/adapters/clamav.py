@@ -15,6 +15,7 @@ from typing import Self
 
 import structlog
 
+from processors import tracing
 from proxy.adapters.breaker import Breaker, Position
 from proxy.clamd_address import Address
 from proxy.errors import Infected, Unavailable, Unscannable
@@ -102,7 +103,8 @@ class ClamavScanner:
                     await self._sent(line, chunk[start : start + FRAME_BYTES])
                 yield chunk
             await self._sent(line, b"")
-            _judge(await self._reply(line))
+            with tracing.span("scan"):
+                _judge(await self._reply(line))
         except BaseException:
             line.close()  # whoever goes on with the body may take long
             raise

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import structlog
 from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError, RedisError
 
+from processors import tracing
 from proxy.adapters.breaker import Breaker
 from proxy.adapters.redis_client import close, connected
 from proxy.errors import StoreRefused, Unavailable
@@ -80,7 +81,8 @@ class RedisLink:
         began = self._breaker.now()
         asked = asyncio.ensure_future(self._tried(command))
         try:
-            answered = await _answered(asked, COMMAND_S)
+            with tracing.span("redis", {"db.system.name": "redis"}):
+                answered = await _answered(asked, COMMAND_S)
         except asyncio.CancelledError:
             self._dismiss(asked)
             raise

@@ -14,6 +14,7 @@ import structlog
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from yarl import URL
 
+from processors import tracing
 from processors.errors import MediaError
 from proxy import generations, keys, peer
 from proxy.adapters.outgoing import Deadlines, Outgoing, send
@@ -211,7 +212,7 @@ class RemoteBackend:
         """The answer of status *expected*, its body still to come; what every other means is raised."""
         session = self._reads if body is None else self._writes
         assert session is not None, "it is not open"
-        sent = {**(headers or {}), "Authorization": f"Bearer {self._token()}", peer.HOP: self._hop}
+        sent = {**(headers or {}), "Authorization": f"Bearer {self._token()}", peer.HOP: self._hop, **tracing.headers()}
         with translated():
             # With a body, `send` keeps the time.
             async with asyncio.timeout(self._deadlines.answer if body is None else None):

@@ -16,6 +16,7 @@ from typing import IO
 
 import structlog
 
+from processors import tracing
 from processors.batch import Batch
 from processors.errors import Busy, Crashed, MediaError
 from processors.pool import File, Workers
@@ -57,14 +58,16 @@ class PoolRenderer:
     async def inspect(self, source: ObjectReader) -> Inspected:
         """What the file is, decoded once from end to end."""
         async with self._file_of(source) as path:
-            return await self._pool.inspect(path, whole=True, wait_s=UPLOAD_WAIT_S)
+            with tracing.span("inspect"):
+                return await self._pool.inspect(path, whole=True, wait_s=UPLOAD_WAIT_S)
 
     async def render(self, source: ObjectReader, batch: Batch) -> None:
         """Answer those in *batch*; what keeps all of them from being made is raised."""
         began = time.perf_counter()
         async with self._file_of(source) as path:
             batch.spent("fetch", time.perf_counter() - began)
-            await self._pool.render(path, batch)
+            with tracing.span("render"):
+                await self._pool.render(path, batch)
 
     @asynccontextmanager
     async def cleaned(self, body: Body, *, must: bool = True) -> AsyncIterator[CleanBody]:
@@ -89,7 +92,8 @@ class PoolRenderer:
 
     async def _clean(self, path: Path, *, must: bool) -> bytes | None:
         try:
-            return (await self._pool.clean(path, wait_s=UPLOAD_WAIT_S)).data
+            with tracing.span("clean"):
+                return (await self._pool.clean(path, wait_s=UPLOAD_WAIT_S)).data
         except MediaError as error:
             if must:
                 raise

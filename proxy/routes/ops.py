@@ -97,9 +97,8 @@ class HealthRoutes:
         """Prometheus' text format; raises NotFound for others than operators."""
         if not self._operators.include(request):
             raise NotFound
-        return web.Response(
-            body=self._metrics.page(), headers={"Content-Type": self._metrics.content_type, "Cache-Control": "no-store"}
-        )
+        body, content_type = self._metrics.page(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
     async def _state(self, checks: Mapping[str, Check]) -> dict[str, Any]:
         parts = dict(zip(checks, await asyncio.gather(*map(_checked, checks.values())), strict=True))
