@@ -47,6 +47,11 @@ class Child:
         return cls(process)
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
     def is_alive(self) -> bool:
         """Whether it has not ended."""
         return self._process.returncode is None

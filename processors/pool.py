@@ -110,6 +110,11 @@ class Pool:
         return len(self._workers)
 
     @property
+    def pids(self) -> list[int]:
+        """The worker processes."""
+        return [worker.pid for worker in self._workers]
+
+    @property
     def running(self) -> int:
         """How many jobs are in work."""
         return self._running

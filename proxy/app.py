@@ -15,10 +15,9 @@ from aiohttp import web
 
 from processors import lossless
 from processors.formats import Kind
-from processors.pool import Pool, Workers
+from processors.pool import Workers
 from proxy import own_secrets, stores
 from proxy.access import Gate, presets, signer
-from proxy.adapters.bounded import BoundedBackend
 from proxy.adapters.catalogue import SqlCatalogue
 from proxy.adapters.events import SqlEvents
 from proxy.adapters.quotas import SqlQuotas
@@ -37,15 +36,16 @@ from proxy.dispatch import Dispatch
 from proxy.errors import StartError
 from proxy.events import Kind as Happened
 from proxy.feed import Feed
-from proxy.holdings import Watched
+from proxy.holdings import Survey
 from proxy.hot import HotAnswers
 from proxy.house import House, Role
 from proxy.ingest import Ingest, Optimised
 from proxy.keys import Key
-from proxy.machine import Clearing, Machine, machine, patrol
+from proxy.machine import Clearing, machine, patrol
+from proxy.measuring import measure
 from proxy.metas import Metas
 from proxy.mounting import mount
-from proxy.observe import Metrics, resident_bytes
+from proxy.observe import Metrics
 from proxy.ports import Backend
 from proxy.presets import Presets
 from proxy.progress import Progress
@@ -228,8 +228,10 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
             quotas, smaller, scans.scanning, withheld.held,
         )  # fmt: skip
 
-        _measure(metrics, kept, here, renditions, warming, ties)
-        stack.push_async_callback(_ended, asyncio.create_task(_holdings(metrics, quotas).run_for_ever()))
+        events = SqlEvents(catalogue)
+        survey = Survey(quotas, events)
+        stack.push_async_callback(survey.finish)
+        measure(metrics, kept, here, renditions, warming, ties, withheld, survey, data)
         if house.is_shared:
             stack.push_async_callback(_ended, asyncio.create_task(metrics.refresh_for_ever()))
         if house.role is Role.KEEPER:
@@ -238,7 +240,6 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
                 *(store for store in (here.fleeting, kept.incoming, *kept.each) if isinstance(store, Clearing)),
             ]
             stack.push_async_callback(_ended, asyncio.create_task(patrol(folders, data / "spool")))
-        events = SqlEvents(catalogue)
         metrics.gauge("media_event_listeners", "Connections that listen for events", lambda: feed.listeners)
         if house.keeps:
             await stack.enter_async_context(_dispatching(settings, events, feed, metrics))
@@ -255,7 +256,7 @@ async def create_service(settings: Settings, tokens: Tokens, house: House = ALON
         stack.push_async_callback(followers.finish)
         callers = Callers(tokens, allowances, Addresses(settings.media_trusted_proxies))
         sets = SourceSets(signer(settings) if settings.media_url_secrets else None)
-        health = _health(settings, tokens, kept, catalogue, pool, {**ties.checks, **scans.checks}, work, metrics)
+        health = _health(settings, tokens, kept, catalogue, pool, {**ties.checks, **scans.checks}, work, metrics, survey)
         departure = Departure(settings.media_delivery, settings.media_redirect_lifetime, data / "media")
         hot = HotAnswers(delivery, cross_origin=bool(settings.media_cors_origins))
         app = web.Application()
@@ -334,42 +335,6 @@ def _allowances(settings: Settings, ties: Ties, metrics: Metrics) -> Allowances:
     return Allowances(ties.tally, rules, shows=settings.media_rate_headers, refused=metrics.limited)
 
 
-def _measure(metrics: Metrics, kept: Stores, here: Machine, renditions: Renditions, warming: Warming, ties: Ties) -> None:
-    for name in (store.name for store in kept.each):
-        metrics.store(name, partial(_is_asked, kept, name), partial(_owed, kept, name))
-    pool, fleeting = here.pool, here.fleeting
-    if isinstance(pool, Pool) and isinstance(fleeting, BoundedBackend):
-        metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
-        metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
-        metrics.gauge("media_render_reserved_bytes", "Estimated memory of the pictures in work", lambda: pool.reserved_bytes)
-        metrics.gauge("media_variants_bytes", "Bytes of the disk that renditions in the local store take", lambda: fleeting.bytes)
-    metrics.gauge("media_cache_bytes", "Memory of renditions kept in the process", lambda: renditions.cached_bytes)
-    metrics.gauge("media_later", "Renditions that wait to be made better when nobody waits for a worker", lambda: renditions.later)
-    metrics.gauge("media_storing", "Renditions that are being stored behind their answers", lambda: renditions.storing)
-    metrics.gauge(
-        "media_redis_up",
-        "Whether Redis is asked (1), or not (0): it does not answer, or there is none",
-        lambda: ties.cache.is_there,
-        least=True,
-    )
-    metrics.gauge(
-        "media_catalogue_up",
-        "Whether the catalogue's database answers (1), or is probed until it does (0)",
-        lambda: not here.catalogue.is_away,
-        least=True,
-    )
-    metrics.gauge("media_warming", "Uploads whose presets are being made, or wait for it", lambda: len(warming))
-    metrics.gauge("media_resident_bytes", "Memory of the largest HTTP process that is in RAM", resident_bytes, most=True)
-
-
-def _holdings(metrics: Metrics, quotas: SqlQuotas) -> Watched:
-    seen = Watched(quotas)
-    metrics.table("media_stored_bytes", "Bytes of the originals in a store", "store", lambda: seen.last.store_bytes)
-    metrics.table("media_stored_objects", "Originals in a store", "store", lambda: seen.last.store_objects)
-    metrics.table("media_owner_bytes", "Bytes of the ten owners who have most", "owner", lambda: seen.last.owner_bytes)
-    return seen
-
-
 def _health(
     settings: Settings,
     tokens: Tokens,
@@ -379,6 +344,7 @@ def _health(
     further: Mapping[str, Check],
     work: Working,
     metrics: Metrics,
+    survey: Survey,
 ) -> HealthRoutes:
     vital: dict[str, Check] = {"store": _silent(kept.media.ping)}
     others: dict[str, Check] = {"variants": _silent(kept.variants.ping), "jobs": work.state, **further}
@@ -392,6 +358,7 @@ def _health(
         version(NAME),
         metrics,
         Operators(settings.media_operator_networks, tokens),
+        survey.fresh,
     )
 
 
@@ -405,14 +372,6 @@ def _each_store(kept: Stores) -> dict[str, Check]:
         return state
 
     return {store.name: check(store) for store in kept.each} if len(kept.each) > 1 else {}
-
-
-def _is_asked(kept: Stores, store: str) -> bool:
-    return kept.states().get(store, "closed") == "closed"
-
-
-def _owed(kept: Stores, store: str) -> int:
-    return kept.backlog().get(store, 0)
 
 
 def service_token(tokens: Tokens) -> str:

@@ -27,7 +27,7 @@ from proxy.errors import (
     Unscannable,
 )
 from proxy.grants import format_of
-from proxy.ingest import Incoming, Ingest, Promised
+from proxy.ingest import Incoming, Ingest, Promised, Way
 from proxy.keys import Key
 from proxy.ports import Asset, Backend, Catalogue, Listed, ObjectReader
 from proxy.presigned import STAGED, staged_key
@@ -147,7 +147,7 @@ class Confirmation:
             raise TooLarge(f"a body of this type may have {promise.max_bytes} bytes", max_bytes=promise.max_bytes)
         now, room = self._clock(), of_promise(promise.key)
         await self._quotas.reserve(room, promise.owner, size, now, now + self._keep)  # before it is read, and looked at
-        incoming = Incoming(reader.chunks, promise.filename, promise.content_type, size, (room,))
+        incoming = Incoming(reader.chunks, promise.filename, promise.content_type, size, (room,), Way.PROMISE)
         promised = Promised(promise.key, format_of(promise), partial(self._promise, promise.key))
         return await self._ingest.store(promise.owner, incoming, promised=promised)
 

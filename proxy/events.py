@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -72,6 +72,10 @@ class EventLog(Protocol):
 
     async def backlog(self) -> dict[Delivery, int]:
         """How many events are PENDING and how many are DEAD."""
+        ...
+
+    async def oldest(self, now: datetime) -> timedelta:
+        """How long the PENDING event waits that has waited longest."""
         ...
 
     async def of_owner(self, owner: str, after: int, limit: int) -> list[Event]:

@@ -18,7 +18,7 @@ from proxy.claims import Clock, utc_now
 from proxy.confirmation import REFUSALS
 from proxy.errors import AlreadyUploaded, Infected, Locked, NotFound, QuotaExceeded, Unauthorized
 from proxy.grants import Grants
-from proxy.ingest import Incoming, Ingest, Promised
+from proxy.ingest import Incoming, Ingest, Promised, Way
 from proxy.ports import Asset, Catalogue
 from proxy.quotas import Quotas, of_promise
 from proxy.sessions import Form, Phase, Session, SessionBook, Tails
@@ -119,7 +119,8 @@ class Finishing:
             key = session.key or session.promised or keys.mint(session.owner, format.extension)
             session = await self._change(session, phase=Phase.COMMITTING, key=key)
             rooms = (room_of(session), *session.parts)
-            incoming = Incoming(body, session.filename, session.claimed_type, session.length, rooms)
+            way = Way.TUS if session.chunk_bytes is None else Way.CHUNKS
+            incoming = Incoming(body, session.filename, session.claimed_type, session.length, rooms, way)
             if session.promised is None:
                 return session, await self._ingest.store(session.owner, incoming, promised=Promised(key, format, _allowed))
             grant = await self._grants.of_promise(session.promised)

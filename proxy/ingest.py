@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 
 import structlog
 
@@ -30,11 +31,21 @@ UNSCANNED = {"reason": "unscanned"}
 log = structlog.get_logger(__name__)
 
 
+class Way(StrEnum):
+    """How a body came."""
+
+    BODY = "body"
+    FORM = "form"
+    TUS = "tus"
+    CHUNKS = "chunks"
+    PROMISE = "promise"
+
+
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A body on its way in, and what its sender says of it. *length* is the declared size in bytes, None if undeclared.
 
-    *reserved* are the names of the room that was taken for it already.
+    *reserved* are the names of the room that was taken for it already, *way* is how it came.
     """
 
     body: Body
@@ -42,6 +53,7 @@ class Incoming:
     claimed_type: str | None = None
     length: int | None = None
     reserved: tuple[str, ...] = ()
+    way: Way = Way.BODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +191,9 @@ class Ingest:
                         asset = await self._put(key, owner, format, clean, idempotency_key, promised, watched)
                 asset = replace(asset, sanitised=before is not None and original is None, optimised=original is not None)
         except MediaError as error:
-            self._metrics.upload(kind, error.slug)
+            self._metrics.upload(kind, error.slug, incoming.way)
             raise
-        self._metrics.upload(kind, "stored")
+        self._metrics.upload(kind, "stored", incoming.way, asset.size)
         log.info("upload.stored", key=asset.key, size=asset.size, content_type=asset.content_type)
         if asset.state is State.READY:
             self._stored(asset.key, asset.content_type)

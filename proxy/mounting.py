@@ -111,6 +111,7 @@ def mount(
         ("asset-similar", "/api/assets/{key:.+}/similar", {"GET": similar.get, "HEAD": similar.get}),
         ("asset", "/api/assets/{key:.+}", {"GET": assets.get, "HEAD": assets.get, "PATCH": assets.patch}),
         ("usage", "/api/usage", {"GET": usage.get, "HEAD": usage.get}),
+        ("owners", "/api/usage/owners", {"GET": usage.owners, "HEAD": usage.owners}),
         ("store-list", "/api/store", {"GET": store.list, "HEAD": store.list}),
         ("store", r"/api/store/{key:[\s\S]*}", {"GET": store.get, "HEAD": store.get, "PUT": store.put, "DELETE": store.delete}),
         ("profiles", "/api/profiles", {"GET": jobs.profiles, "HEAD": jobs.profiles}),

@@ -75,7 +75,13 @@ class Metrics:
         self._evicted = Counter(
             "media_variants_evicted", "Renditions in the local store that made room for others", registry=registry
         )
-        self._uploads = Counter("media_uploads", "Uploads by kind of media and outcome", ["kind", "outcome"], registry=registry)
+        self._uploads = Counter(
+            "media_uploads", "Uploads by kind of media, outcome, and how they came: body, form, tus, chunks, promise",
+            ["kind", "outcome", "way"], registry=registry,
+        )  # fmt: skip
+        self._stored = Counter(
+            "media_uploaded_bytes", "Bytes of uploads that were stored, by how they came", ["way"], registry=registry
+        )
         self._scans = Histogram(
             "media_scan_seconds", "What a scanner took for its verdict behind the last byte, by outcome: clean, infected, "
             "unscannable, unavailable", ["outcome"], buckets=SECONDS, registry=registry,
@@ -149,8 +155,11 @@ class Metrics:
     def cache(self, found: str) -> None:
         self._found[found] = self._found.get(found, 0) + 1
 
-    def upload(self, kind: str, outcome: str) -> None:
-        self._uploads.labels(kind, outcome).inc()
+    def upload(self, kind: str, outcome: str, way: str, size: int = 0) -> None:
+        """An upload has come to its end; *size* bytes of it are stored."""
+        self._uploads.labels(kind, outcome, way).inc()
+        if size:
+            self._stored.labels(way).inc(size)
 
     def scanned(self, outcome: str, seconds: float) -> None:
         """A scanner has said what it thinks of a body, or has not."""
@@ -189,6 +198,10 @@ class Metrics:
     def table(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
         """Show *read()* as the gauge *name*, a series for each entry: only those that there are now, as this process knows them."""
         self._tables.register(_Table(name, about, label, read))
+
+    def figure(self, name: str, about: str, read: Callable[[], float]) -> None:
+        """Show *read()* as the gauge *name*: something that is the same for all processes, as this one knows it."""
+        self._tables.register(_Table(name, about, None, lambda: {"": read()}))
 
     def store(self, name: str, is_asked: Callable[[], bool], owed: Callable[[], float]) -> None:
         """Show whether the store *name* is asked, and how much it is owed, whenever the metrics are asked for."""
@@ -286,22 +299,23 @@ class _Leading(Collector):
 
 
 class _Table(Collector):
-    def __init__(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(self, name: str, about: str, label: str | None, read: Callable[[], Mapping[str, float]]) -> None:
         self._family = (name, about, label)
         self._read = read
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         name, about, label = self._family
-        family = GaugeMetricFamily(name, about, labels=[label])
+        labels = [] if label is None else [label]
+        family = GaugeMetricFamily(name, about, labels=labels)
         for entry, value in self._read().items():
-            family.add_metric([entry], value)
+            family.add_metric([entry] if labels else [], value)
         yield family
 
 
-def resident_bytes() -> float:
-    """Memory of this process that is in RAM, 0 where the system does not tell (no /proc)."""
+def resident_bytes(process: int | str = "self") -> float:
+    """Memory of a process that is in RAM, 0 where the system does not tell (no /proc)."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
         return 0.0
     return float(pages * PAGE_BYTES)

@@ -19,7 +19,7 @@ from processors.service import Service, Spool
 from proxy.app import max_bytes
 from proxy.errors import StartError
 from proxy.machine import limits, watermarks_in
-from proxy.observe import Metrics, configure_logs
+from proxy.observe import Metrics, configure_logs, resident_bytes
 from proxy.run import address_of
 from proxy.server import Listener
 from proxy.settings import Settings
@@ -102,6 +102,10 @@ class _Runner(web.AppRunner):
 
 
 def _measure(metrics: Metrics, pool: Pool, spool: Spool) -> None:
+    metrics.gauge("media_resident_bytes", "Memory of this process that is in RAM", resident_bytes)
+    metrics.gauge(
+        "media_render_resident_bytes", "Memory of the picture workers that is in RAM", lambda: sum(map(resident_bytes, pool.pids))
+    )
     metrics.gauge("media_render_running", "Renditions in work", lambda: pool.running)
     metrics.gauge("media_render_waiting", "Renditions that wait for a worker or for memory", lambda: pool.waiting)
     metrics.gauge("media_render_oldest_seconds", "How long the rendition waits that has waited longest", lambda: pool.oldest_wait_s)

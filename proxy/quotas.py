@@ -79,6 +79,10 @@ class Quotas(Protocol):
 
     async def usage(self, owner: str, now: datetime) -> Usage: ...
 
+    async def largest(self, limit: int) -> Sequence[tuple[str, Usage]]:
+        """Up to *limit* owners with what their objects have, who has most first; what is set aside is not counted."""
+        ...
+
     async def reserve(self, name: str, owner: str, size: int, now: datetime, until: datetime, objects: int = 1) -> None:
         """Set *size* bytes aside for what is called *name*, in the place of what was set aside for it before.
 

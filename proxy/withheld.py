@@ -45,6 +45,9 @@ class Withheld:
         ends = (at for at, letter in enumerate(key) if letter == "/")
         return key in self._keys or any(key[:end] in self._keys for end in ends)
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     async def held(self, key: Key, *, surely: bool = True) -> None:
         """Withhold *key*, of which the catalogue says so since a moment ago: now here, and when this returns everywhere.
 

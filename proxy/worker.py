@@ -25,7 +25,7 @@ from proxy.errors import StartError
 from proxy.feed import Feed
 from proxy.house import House, Role
 from proxy.machine import database, notes
-from proxy.observe import Metrics, configure_logs
+from proxy.observe import Metrics, configure_logs, resident_bytes
 from proxy.quotas import Quota
 from proxy.run import address_of
 from proxy.settings import Settings
@@ -62,6 +62,7 @@ async def _work(settings: Settings, tokens: Tokens, at_once: int, seen_at: tuple
 @asynccontextmanager
 async def _opened(settings: Settings, tokens: Tokens, at_once: int) -> AsyncIterator[tuple[Working, Metrics]]:
     data, metrics = settings.media_data_dir, Metrics()
+    metrics.gauge("media_resident_bytes", "Memory of this process that is in RAM", resident_bytes)
     for name in ("thumbnails", "incoming", *(["media"] if settings.media_local_store else [])):
         (data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     # As one of several processes: the folders stay the service's, and so does what stores owe each other.

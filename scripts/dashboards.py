@@ -6,6 +6,7 @@ A panel is its title, its unit, what it tells, and its queries with their legend
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,18 @@ FOLDER = Path(__file__).resolve().parent.parent / "deploy" / "grafana" / "dashbo
 SOURCE = {"type": "prometheus", "uid": "media-prometheus"}
 COLUMNS, HEIGHT = 24, 8
 WINDOW = "$__rate_interval"
+CHOSEN = 'job=~"$job", instance=~"$instance"'
+"""What a viewer chooses above the panels. Recorded rules (``media:…``) are sums over all."""
+VARIABLES = (
+    ("job", "label_values(media_resident_bytes, job)"),
+    ("instance", 'label_values(media_resident_bytes{job=~"$job"}, instance)'),
+)
+_METRIC = re.compile(r"\b(media_\w+)(?:\{([^}]*)\})?")
 
 
 @dataclass(frozen=True)
 class Panel:
-    """*queries* are pairs of an expression and a legend; *stat* shows one figure, which is red from *limit* on."""
+    """*queries* are pairs of an expression and a legend; *stat* shows one figure. From *limit* on it is red, or a line is drawn."""
 
     title: str
     unit: str
@@ -40,12 +48,24 @@ class Panel:
             "description": self.about,
             "datasource": SOURCE,
             "gridPos": {"x": x, "y": y, "w": self.width, "h": HEIGHT // 2 if self.stat else HEIGHT},
-            "fieldConfig": {"defaults": {"unit": self.unit, "thresholds": {"mode": "absolute", "steps": steps}}, "overrides": []},
+            "fieldConfig": {
+                "defaults": {
+                    "unit": self.unit,
+                    "thresholds": {"mode": "absolute", "steps": steps},
+                    "custom": {} if self.stat or self.limit is None else {"thresholdsStyle": {"mode": "line"}},
+                },
+                "overrides": [],
+            },
             "targets": [
-                {"refId": chr(ord("A") + place), "datasource": SOURCE, "expr": expr, "legendFormat": legend}
+                {"refId": chr(ord("A") + place), "datasource": SOURCE, "expr": chosen(expr), "legendFormat": legend}
                 for place, (expr, legend) in enumerate(self.queries)
             ],
         }
+
+
+def chosen(expr: str) -> str:
+    """The expression, of those jobs and instances alone that are chosen."""
+    return _METRIC.sub(lambda found: f"{found[1]}{{{', '.join(filter(None, (found[2], CHOSEN)))}}}", expr)
 
 
 def rate(metric: str, by: str = "", where: str = "") -> str:
@@ -69,6 +89,9 @@ OVERVIEW = (
     stat("Requests", "reqps", "Answers each second.", rate("media_request_seconds_count")),
     stat("Errors", "percentunit", "Answers that are errors of ours.", "media:errors:ratio", 0.02),
     stat("P95", "s", "One picture in twenty takes longer.", quantile(0.95, "media_request_seconds", "", 'route="media"'), 2.5),
+    stat("Disk free", "percentunit", "Of the data folder's disk, at the fullest machine.",
+         "min(media_disk_free_bytes / (media_disk_bytes > 0))"),
+    stat("Withheld", "short", "Objects that are quarantined.", "max(media_withheld)", 1),
     stat("Originals", "short", "Objects in all stores.", "sum(max by (store) (media_stored_objects))"),
     stat("Stored", "bytes", "Bytes of the originals in all stores.", "sum(max by (store) (media_stored_bytes))"),
     Panel("Requests by route", "reqps", "Answers each second.", ((rate("media_request_seconds_count", "route"), "{{route}}"),)),
@@ -76,6 +99,13 @@ OVERVIEW = (
     Panel("Problems by code", "reqps", "What clients are refused, and why.", ((rate("media_problems_total", "code"), "{{code}}"),)),
     Panel("Uploads by kind", "reqps", "Stored, or the code of the problem.", (
         (rate("media_uploads_total", "kind, outcome"), "{{kind}} {{outcome}}"),
+    )),
+    Panel("Uploads by way", "reqps", "How what was stored came.", (
+        (rate("media_uploads_total", "way", 'outcome="stored"'), "{{way}}"),
+    )),
+    Panel("Bytes stored by way", "Bps", "Of uploads.", ((rate("media_uploaded_bytes_total", "way"), "{{way}}"),)),
+    Panel("Scanner", "short", "Its verdicts each second, and objects that wait for one.", (
+        (rate("media_scan_seconds_count", "outcome"), "{{outcome}}"), ("max(media_scan_waiting)", "waiting"),
     )),
     Panel("Bytes in and out", "Bps", "Bodies of requests and of answers.", (
         (rate("media_received_bytes_total", "route"), "in {{route}}"), (rate("media_sent_bytes_total"), "out"),
@@ -88,12 +118,15 @@ OVERVIEW = (
     Panel("Events to the back end", "reqps", "dead: given up after hours.", (
         (rate("media_events_sent_total", "outcome"), "{{outcome}}"),
     )),
+    Panel("Oldest in line", "s", "What waits longest: a job, an event.", (
+        ("max(media_jobs_oldest_seconds)", "job"), ("max(media_events_oldest_seconds)", "event"),
+    ), limit=1800),
 )  # fmt: skip
 PERFORMANCE = (
     *(
         Panel(f"P{share * 100:g} by route", "s", "From the first byte of the request to the last of the answer.", (
             (quantile(share, "media_request_seconds", "route", ANSWERED), "{{route}}"),
-        )) for share in (0.5, 0.95, 0.99)
+        ), limit=2.5 if share == 0.95 else None) for share in (0.5, 0.95, 0.99)
     ),
     Panel("Renditions: where they were", "percentunit", "memory, shared (Redis), stored, or made (miss).", (
         (f"{rate('media_renditions_total', 'found')} / on () group_left () {rate('media_renditions_total')}", "{{found}}"),
@@ -113,7 +146,9 @@ PERFORMANCE = (
         (quantile(0.5, "media_job_seconds", "outcome"), "P50 {{outcome}}"),
         (quantile(0.95, "media_job_seconds", "outcome"), "P95 {{outcome}}"),
     )),
-    Panel("Memory of HTTP processes", "bytes", "Of the largest of each service.", (("media_resident_bytes", "{{instance}}"),)),
+    Panel("Memory", "bytes", "Of the largest HTTP process, of workers and processors, and of their picture workers together.", (
+        ("media_resident_bytes", "{{job}} {{instance}}"), ("media_render_resident_bytes", "pictures {{instance}}"),
+    ), limit=700e6),
     Panel("Refused for their rate", "reqps", "By limit.", ((rate("media_rate_limited_total", "limit"), "{{limit}}"),)),
 )  # fmt: skip
 CAPACITY = (
@@ -152,6 +187,12 @@ def dashboard(uid: str) -> dict[str, Any]:
     return {
         "uid": uid, "title": title, "tags": ["media-proxy"], "schemaVersion": 39, "timezone": "browser", "editable": True,
         "refresh": "30s", "time": {"from": "now-6h" if uid != "media-capacity" else "now-30d", "to": "now"}, "panels": placed,
+        "templating": {"list": [
+            {
+                "name": name, "label": name, "type": "query", "datasource": SOURCE, "query": query, "refresh": 2, "multi": True,
+                "includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"},
+            } for name, query in VARIABLES
+        ]},
     }  # fmt: skip
 
 

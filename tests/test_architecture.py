@@ -28,6 +28,7 @@ COMPOSERS = {
     "proxy.lists",
     "proxy.machine",
     "proxy.maintenance",
+    "proxy.measuring",
     "proxy.mounting",
     "proxy.moves",
     "proxy.moving",

@@ -5,45 +5,50 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 import yaml
 
 from scripts import dashboards
 from tests import pictures
 from tests.kit import films
+from tests.kit.clamd import Clamd
+from tests.kit.clamd import provided as clamd_provided
 from tests.kit.client import Client, media
 from tests.kit.ports import free_port
 from tests.kit.processor import TOKEN, RunningProcessor
+from tests.kit.receiver import Receiver, hooked, listening
+from tests.kit.redis import RedisServer
+from tests.kit.redis import provided as redis_provided
 from tests.kit.server import REPOSITORY, RunningServer
 from tests.kit.shared import required
-from tests.kit.stores import provided
+from tests.kit.stores import ObjectStore, provided
 from tests.kit.waiting import until
 
 DEPLOY = REPOSITORY / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yml"
 QUERIES = [
-    (uid, panel.title, expr) for uid, (_, panels) in dashboards.DASHBOARDS.items() for panel in panels for expr, _ in panel.queries
+    (uid, panel.title, dashboards.chosen(expr))
+    for uid, (_, panels) in dashboards.DASHBOARDS.items()
+    for panel in panels
+    for expr, _ in panel.queries
 ]
-ONLY_AFTER_FAULTS = {
-    "Refused for their rate",
-    "Pushed out",
-    "Events to the back end",
-    "Redis",
-    "What stores are owed",
-    "Renditions on disk",
-}
-"""Panels that are empty, or have nothing to show, where all is well and nothing is set up for them."""
+ONLY_AFTER_FAULTS = {"Refused for their rate", "Pushed out"}
+"""Panels that are empty where all is well and nothing is set up for them."""
+HASTE = ((r"for: \d+m", "for: 1s"), (r"\[(5m|30m|1h)\]", "[10s]"), (r"offset 1h", "offset 10s"), (r"> (1800|900)$", "> 3"))
+"""What of the rules tests cannot wait for: how long something must hold, over which time is looked, and how old is old."""
 UP_S = 60.0
 
 
@@ -183,7 +188,10 @@ def prometheus(folder: Path, targets: dict[str, int], alerts_to: int) -> Iterato
     folder.mkdir()
     (folder / "token").write_text(TOKEN)
     rules = RULES.read_text()
-    (folder / "rules.yml").write_text(re.sub(r"for: \d+m", "for: 1s", rules))
+    for told_so, here in HASTE:
+        assert re.search(told_so, rules, re.MULTILINE), told_so
+        rules = re.sub(told_so, here, rules, flags=re.MULTILINE)
+    (folder / "rules.yml").write_text(rules)
     told["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     told["rule_files"] = [str(folder / "rules.yml")]
     told["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{alerts_to}"]}]
@@ -201,59 +209,191 @@ def prometheus(folder: Path, targets: dict[str, int], alerts_to: int) -> Iterato
 
 
 def asked(prometheus: Client, expr: str) -> list[dict[str, Any]]:
-    """What an expression gives now."""
-    expr = expr.replace("$__rate_interval", "30s").replace("[7d:1h]", "[1m:1s]").replace("[1d:5m]", "[1m:1s]")
+    """What an expression gives now: figures, and no NaN."""
+    for told, here in (
+        ("$__rate_interval", "30s"),
+        ("[7d:1h]", "[1m:1s]"),
+        ("[1d:5m]", "[1m:1s]"),
+        ("$job", ".*"),
+        ("$instance", ".*"),
+    ):
+        expr = expr.replace(told, here)
     answer = prometheus.get(f"/api/v1/query?query={quote(expr, safe='')}").json
     assert answer["status"] == "success", (expr, answer)
     found = answer["data"]["result"]
-    assert isinstance(found, list)
-    return found
+    return [one for one in found if one["value"][1] != "NaN"]
+
+
+@dataclass
+class Watch:
+    """All that is watched, what watches it, and whom that wakes."""
+
+    store: ObjectStore
+    redis: RedisServer
+    clamd: Clamd
+    processor: RunningProcessor
+    proxy: RunningServer
+    worker: psutil.Popen
+    back_end: Receiver
+    called: Pager
+    prometheus: Client
+
+    def woken(self, alert: str, meanwhile: Callable[[], object] = lambda: None) -> bool:
+        """Whether somebody is called for *alert*, while *meanwhile* is done again and again."""
+        return until(lambda: (meanwhile(), (alert, "firing") in self.called.told)[1], UP_S)
+
+    def over(self, alert: str, meanwhile: Callable[[], object] = lambda: None) -> bool:
+        """Whether they are told that it is over."""
+        return until(lambda: (meanwhile(), (alert, "resolved") in self.called.told)[1], UP_S)
+
+
+@pytest.fixture(scope="module")
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
+    films.provided()
+    folder = tmp_path_factory.mktemp("watched")
+    with ExitStack() as stack:
+        store = stack.enter_context(provided("minio", folder / "minio"))
+        redis = stack.enter_context(redis_provided(folder / "redis"))
+        clamd = stack.enter_context(clamd_provided(folder / "clamd"))
+        processor = stack.enter_context(RunningProcessor(folder / "processor", free_port()))
+        back_end = stack.enter_context(listening(Receiver()))
+        env = {
+            **store.settings(), **hooked(back_end), "MEDIA_LOCAL_STORE": "off", "MEDIA_JOB_WORKERS": "0",
+            "PROCESSOR_URL": processor.url, "PROCESSOR_TOKEN": TOKEN, "MEDIA_DATA_DIR": str(folder / "data"),
+            "MEDIA_PORT": str(free_port()), "REDIS_URL": redis.url, "CLAMAV_URL": clamd.url, "MEDIA_WEBHOOK_PAUSES": "1 4 8 8 8",
+        }  # fmt: skip
+        proxy = stack.enter_context(RunningServer(folder / "proxy", env))
+        worker_port = free_port()
+        words = [sys.executable, "-m", "proxy", "worker", "--metrics-port", str(worker_port)]
+        worker = psutil.Popen(words, env=proxy.env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stack.callback(worker.wait, UP_S)
+        stack.callback(worker.kill)
+        called = stack.enter_context(pager())
+        told = stack.enter_context(alertmanager(folder / "alertmanager", called))
+        targets = {"media-proxy": proxy.port, "media-worker": worker_port, "media-processor": processor.port}
+        watching = stack.enter_context(prometheus(folder / "prometheus", targets, told))
+        assert until(lambda: {one["metric"]["job"] for one in asked(watching, "up == 1")} == targets.keys(), UP_S)
+        yield Watch(store, redis, clamd, processor, proxy, worker, back_end, called, watching)
+
+
+@pytest.fixture
+def client(watch: Watch) -> Client:
+    """A client, once nothing is wrong any more."""
+    assert until(lambda: asked(watch.prometheus, 'ALERTS{alertstate="firing"}') == [], UP_S), (
+        asked(watch.prometheus, 'ALERTS{alertstate="firing"}')
+    )  # fmt: skip
+    watch.called.told.clear()
+    return watch.proxy.client("ann")
 
 
 @pytest.mark.stack
 @pytest.mark.timeout(400)
-def test_dashboards_have_something_to_show_and_a_dead_store_wakes_somebody(tmp_path: Path) -> None:
-    films.provided()
-    worker_port = free_port()
-    with ExitStack() as stack:
-        store = stack.enter_context(provided("minio", tmp_path / "minio"))
-        processor = stack.enter_context(RunningProcessor(tmp_path / "processor"))
-        env = {
-            **store.settings(), "MEDIA_LOCAL_STORE": "off", "MEDIA_JOB_WORKERS": "0", "PROCESSOR_URL": processor.url,
-            "PROCESSOR_TOKEN": TOKEN, "MEDIA_DATA_DIR": str(tmp_path / "data"),
-        }  # fmt: skip
-        proxy = stack.enter_context(RunningServer(tmp_path / "proxy", env))
-        words = [sys.executable, "-m", "proxy", "worker", "--metrics-port", str(worker_port)]
-        worker = subprocess.Popen(words, env=proxy.env, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        stack.callback(worker.wait, UP_S)
-        stack.callback(worker.terminate)
-        called = stack.enter_context(pager())
-        told = stack.enter_context(alertmanager(tmp_path / "alertmanager", called))
-        targets = {"media-proxy": proxy.port, "media-worker": worker_port, "media-processor": processor.port}
-        watching = stack.enter_context(prometheus(tmp_path / "prometheus", targets, told))
+def test_every_panel_has_something_to_show(watch: Watch, client: Client) -> None:
+    film = client.stored(pictures.mp4(320, 240, seconds=1), "video/mp4")["key"]
+    job = client.post(f"/api/assets/{film}/jobs", b'{"profile": "360p"}', {"Content-Type": "application/json"}).json
+    assert until(lambda: client.get(f"/api/jobs/{job['id']}").json["state"] == "done", UP_S)
 
-        client = proxy.client("ann")
-        film = client.stored(pictures.mp4(320, 240, seconds=1), "video/mp4")["key"]
-        job = client.post(f"/api/assets/{film}/jobs", b'{"profile": "360p"}', {"Content-Type": "application/json"}).json
-        assert until(lambda: client.get(f"/api/jobs/{job['id']}").json["state"] == "done", UP_S)
+    def shows(expr: str) -> bool:
+        key = client.stored(pictures.jpeg(64, 48))["key"]
+        client.get(media(key, "w=20"))
+        client.get(media(key, "w=20"))
+        client.get(media("ann/nothing.jpg"))
+        return bool(asked(watch.prometheus, expr))
 
-        def shows(expr: str) -> bool:
-            key = client.stored(pictures.jpeg(64, 48))["key"]
-            client.get(media(key, "w=20"))
-            client.get(media(key, "w=20"))
-            client.get(media("ann/nothing.jpg"))
-            return bool(asked(watching, expr))
+    for uid, title, expr in QUERIES:
+        if title not in ONLY_AFTER_FAULTS:
+            assert until(lambda expr=expr: shows(expr), UP_S), (uid, title, expr)  # type: ignore[misc]
+    assert asked(watch.prometheus, 'ALERTS{alertstate="firing"}') == []
+    assert watch.called.told == []
 
-        for uid, title, expr in QUERIES:
-            if not asked(watching, expr) and title not in ONLY_AFTER_FAULTS:
-                assert until(lambda expr=expr: shows(expr), UP_S), (uid, title, expr)  # type: ignore[misc]
-        assert {target["metric"]["job"] for target in asked(watching, "up == 1")} == targets.keys()
-        assert asked(watching, 'ALERTS{alertstate="firing"}') == []
 
-        store.kill()
-        client.get(media(film))
-        assert until(lambda: client.get("/api/health").status != 0 and ("MediaStoreDown", "firing") in called.told, UP_S), (
-            called.told
-        )
-        store.start()
-        assert until(lambda: ("MediaStoreDown", "resolved") in called.told, UP_S), called.told
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_a_dead_store_wakes_somebody(watch: Watch, client: Client) -> None:
+    key = client.stored(pictures.jpeg(64, 48))["key"]
+    watch.store.kill()
+    for alert in ("MediaStoreDown", "MediaStoresDown"):
+        assert watch.woken(alert, lambda: client.get(media(key))), watch.called.told
+    watch.store.start()
+    for alert in ("MediaStoreDown", "MediaStoresDown"):
+        assert watch.over(alert), watch.called.told
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_a_dead_scanner_and_the_errors_that_it_makes_wake_somebody(watch: Watch, client: Client) -> None:
+    photo = pictures.jpeg(64, 48)
+    watch.clamd.kill()
+    for alert in ("MediaScannerDown", "MediaErrors"):
+        assert watch.woken(alert, lambda: client.upload(photo)), watch.called.told
+    watch.clamd.start()
+    for alert in ("MediaScannerDown", "MediaErrors"):
+        assert watch.over(alert, lambda: client.upload(photo)), watch.called.told
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_a_dead_processor_wakes_somebody(watch: Watch, client: Client) -> None:
+    key = client.stored(pictures.jpeg(64, 48))["key"]
+    watch.processor.kill()
+    assert client.get(media(key, "w=33")).status == 503
+    for alert in ("MediaProcessorsGone", "MediaDown"):
+        assert watch.woken(alert), watch.called.told
+    watch.processor.start()
+    for alert in ("MediaProcessorsGone", "MediaDown"):
+        assert watch.over(alert), watch.called.told
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_a_queue_that_stands_still_wakes_somebody(watch: Watch, client: Client) -> None:
+    film = client.stored(pictures.mp4(320, 240, seconds=1), "video/mp4")["key"]
+    watch.worker.suspend()
+    try:
+        client.post(f"/api/assets/{film}/jobs", b'{"profile": "480p"}', {"Content-Type": "application/json"})
+        for alert in ("MediaJobsOld", "MediaDown"):
+            assert watch.woken(alert), watch.called.told
+    finally:
+        watch.worker.resume()
+    for alert in ("MediaJobsOld", "MediaDown"):
+        assert watch.over(alert), watch.called.told
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_a_dead_redis_wakes_somebody(watch: Watch, client: Client) -> None:
+    watch.redis.kill()
+    assert watch.woken("MediaRedisDown", lambda: client.get(media("ann/nothing.jpg", "w=5"))), watch.called.told
+    watch.redis.start()
+    assert watch.over("MediaRedisDown"), watch.called.told
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_a_back_end_that_takes_no_events_wakes_somebody(watch: Watch, client: Client) -> None:
+    watch.back_end.answers[:] = [500] * 1000
+    client.stored(pictures.jpeg(64, 48))
+    for alert in ("MediaEventsOld", "MediaEventsDead"):
+        assert watch.woken(alert), watch.called.told
+    watch.back_end.answers.clear()
+    for alert in ("MediaEventsOld", "MediaEventsDead"):
+        assert watch.over(alert), watch.called.told
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_what_is_found_bad_wakes_somebody(watch: Watch, client: Client) -> None:
+    key = client.stored(pictures.jpeg(64, 48))["key"]
+    with closing(sqlite3.connect(watch.proxy.data / "catalogue.sqlite")) as database, database:
+        database.execute("UPDATE assets SET state = 'quarantined' WHERE key = ?", (key,))
+    assert watch.woken("MediaQuarantined"), watch.called.told
+    assert watch.over("MediaQuarantined"), "it is told of once"
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_a_dead_proxy_wakes_somebody(watch: Watch, client: Client) -> None:
+    watch.proxy.kill()
+    assert watch.woken("MediaDown"), watch.called.told
+    watch.proxy.start()
+    assert watch.over("MediaDown"), watch.called.told

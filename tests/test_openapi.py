@@ -257,6 +257,10 @@ def test_what_the_service_answers_is_what_the_document_says(server: RunningServe
     walk_promises(client, stranger, photo)
     walk_store(admin, stranger, photo, owner)
     walk_pages(stranger)
+    for method in ("GET", "HEAD"):
+        admin.request(method, "/api/usage/owners?limit=3")
+    admin.get("/api/usage/owners?limit=none")
+    client.get("/api/usage/owners")
     client.delete(url)
     client.delete(url)
     walked = {(method, path) for method, path, status in seen if status < 400}

@@ -122,7 +122,7 @@ def test_the_metrics_count_requests_bytes_renders_and_where_renditions_were(serv
     assert grown('media_request_seconds_count{outcome="2xx",route="upload"}') == 1
     assert grown('media_received_bytes_total{route="upload"}') == len(photo)
     assert grown('media_sent_bytes_total{route="media"}') > len(photo)
-    assert grown('media_uploads_total{kind="image",outcome="stored"}') == 1
+    assert grown('media_uploads_total{kind="image",outcome="stored",way="body"}') == 1
     assert grown('media_renditions_total{found="miss"}') == 1
     assert grown('media_renditions_total{found="memory"}') == 1
     assert grown('media_render_seconds_count{outcome="ok"}') == 1

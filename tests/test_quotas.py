@@ -16,6 +16,7 @@ from tests.kit.server import RunningServer
 from tests.kit.tus import TUS, begun
 from tests.kit.waiting import until
 
+JSON = {"Content-Type": "application/json"}
 PDF = b"%PDF-1.7\n1 0 obj <<>> endobj\ntrailer <<>>\n%%EOF\n"
 QUOTA = 100_000
 
@@ -190,3 +191,45 @@ def test_usage_is_the_callers_own_and_needs_a_token(server: RunningServer, owner
     assert told.headers["Cache-Control"] == "private, no-store"
     assert server.client(f"{owner}x").get("/api/usage").json["objects"] == 0
     assert Client(server.url).get("/api/usage").status == 401
+
+
+def test_admins_see_who_has_most(server: RunningServer, owner: str) -> None:
+    for number in range(3):
+        server.client(f"{owner}-{number}").stored(pdf((50 + number) << 20 if number == 2 else 9_000))
+    boss = server.client("boss", scope="media:admin")
+    first, *others = boss.get("/api/usage/owners?limit=2").json["owners"]
+    assert first == {"owner": f"{owner}-2", "bytes": 52 << 20, "objects": 1}
+    assert len(others) == 1
+    everybody = boss.get("/api/usage/owners?limit=200").json["owners"]
+    assert [one["bytes"] for one in everybody] == sorted((one["bytes"] for one in everybody), reverse=True)
+    assert {f"{owner}-0", f"{owner}-1"} <= {one["owner"] for one in everybody}
+    refused = server.client(owner).get("/api/usage/owners")
+    assert (refused.status, refused.code) == (403, "forbidden")
+    for limit in ("0", "201", "x", "-1"):
+        assert boss.get(f"/api/usage/owners?limit={limit}").code == "bad-request"
+
+
+def test_uploads_are_counted_by_the_way_they_came(server: RunningServer, owner: str) -> None:
+    client = server.client(owner)
+
+    def counted() -> dict[str, tuple[float, float]]:
+        return {
+            way: (
+                server.metric("media_uploads_total", way=way, outcome="stored"),
+                server.metric("media_uploaded_bytes_total", way=way),
+            )
+            for way in ("body", "form", "tus", "chunks", "promise")
+        }
+
+    before = counted()
+    client.stored(pdf(500))
+    client.upload_form(FilePart(pdf(600)))
+    begun(client, 700).append(pdf(700), 0)
+    told = client.post("/api/upload/chunked", json.dumps({"size": 800, "chunkSize": 1 << 16}).encode(), JSON).json
+    client.request("PUT", f"/api/upload/chunked/{told['sessionId']}/0", {}, pdf(800))
+    client.post(f"/api/upload/chunked/{told['sessionId']}/complete")
+    offered = offer(client, contentType="application/pdf")
+    sent(client, offered, pdf(900))
+    confirm(client, offered["key"])
+    grown = {way: tuple(now - then for now, then in zip(after, before[way], strict=True)) for way, after in counted().items()}
+    assert grown == {"body": (1, 500), "form": (1, 600), "tus": (1, 700), "chunks": (1, 800), "promise": (1, 900)}

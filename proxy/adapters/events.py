@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sql
@@ -130,6 +130,13 @@ class SqlEvents:
         async with self._catalogue.begun() as connection:
             found = {Delivery(row[0]): int(row[1]) for row in await connection.execute(query)}
         return {delivery: found.get(delivery, 0) for delivery in waiting}
+
+    async def oldest(self, now: datetime) -> timedelta:
+        """The age of the first that is not delivered yet, and not dead."""
+        query = sql.select(sql.func.min(events.c.created)).where(events.c.delivery == Delivery.PENDING)
+        async with self._catalogue.begun() as connection:
+            first = (await connection.execute(query)).scalar()
+        return timedelta(0) if first is None else max(timedelta(0), timedelta(microseconds=_stamp(now) - first))
 
     async def of_owner(self, owner: str, after: int, limit: int) -> list[Event]:
         """The owner's, in order."""

@@ -47,6 +47,13 @@ class SqlQuotas:
             {row.owner: float(row.bytes) for row in most},
         )
 
+    async def largest(self, limit: int) -> Sequence[tuple[str, Usage]]:
+        """The owners who have most, by the sums that are kept of each."""
+        query = sql.select(usage.c.owner, usage.c.bytes, usage.c.objects).where(usage.c.objects > 0)
+        async with self._catalogue.begun() as connection:
+            rows = await connection.execute(query.order_by(usage.c.bytes.desc(), usage.c.owner).limit(limit))
+            return [(row.owner, Usage(row.bytes, row.objects)) for row in rows]
+
     async def reserve(self, name: str, owner: str, size: int, now: datetime, until: datetime, objects: int = 1) -> None:
         """Set it aside, if it is within the quota."""
         if not self.quota.is_set:

@@ -67,7 +67,9 @@ class HealthRoutes:
         version: str,
         metrics: Metrics,
         operators: Operators,
+        fresh: Callable[[], Awaitable[None]],
     ) -> None:
+        self._fresh = fresh
         self._vital = vital
         self._others = others
         self._modes = modes
@@ -97,6 +99,7 @@ class HealthRoutes:
         """Prometheus' text format; raises NotFound for others than operators."""
         if not self._operators.include(request):
             raise NotFound
+        await self._fresh()
         body, content_type = self._metrics.page(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from processors.errors import Unsupported
 from proxy.errors import BadRequest, TooLarge
 from proxy.grants import Grants
-from proxy.ingest import Incoming, Ingest
+from proxy.ingest import Incoming, Ingest, Way
 from proxy.progress import Progress
 from proxy.routes.assets import Presenter, private_json
 from proxy.routes.bodies import go_ahead, raw_body
@@ -70,7 +70,7 @@ class UploadRoutes:
         form = await Form.begun(request, self._idle_s)
         part = await form.find_file()
         body = self._meter.through(ROUTE, form.body_of(part), undeclared)
-        return Incoming(body, shown_name(part.filename), part.headers.get("Content-Type"))
+        return Incoming(body, shown_name(part.filename), part.headers.get("Content-Type"), way=Way.FORM)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

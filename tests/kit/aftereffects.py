@@ -54,6 +54,7 @@ CLOSED = {
     "route": re.compile(r"[a-z][a-z_.-]{1,24}"),
     "outcome": re.compile(r"[1-5]xx|gone|ok|stored|[a-z]{2,12}(-[a-z]{2,12}){0,3}"),
     "kind": re.compile(r"image|drawing|video|audio|document|unknown"),
+    "way": re.compile(r"body|form|tus|chunks|promise"),
     "found": re.compile(r"memory|stored|miss"),
     "le": re.compile(r"[0-9.e+-]+|\+Inf"),
 }
