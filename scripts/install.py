@@ -74,7 +74,7 @@ def main(target: str) -> None:
         provide_stores()
         provide_clients()
     if target == "slow":
-        provide_kotlin()
+        provide_for_slow()
 
 
 def ready(wanted: frozenset[str]) -> bool:
@@ -234,11 +234,10 @@ def provide_clients() -> None:
     say(f"{advice} Until then they are skipped.")
 
 
-def provide_kotlin() -> None:
-    """Java, Maven and by it the Kotlin compiler, for the examples of the docs; in CI a must."""
-    missing = [
-        package for program, package in (("java", "default-jre-headless"), ("mvn", "maven")) if shutil.which(program) is None
-    ]
+def provide_for_slow() -> None:
+    """Java, Maven and by it the Kotlin compiler, for the examples of the docs; mmdebstrap for the image; in CI a must."""
+    programs = (("java", "default-jre-headless"), ("mvn", "maven"), ("mmdebstrap", "mmdebstrap"))
+    missing = [package for program, package in programs if shutil.which(program) is None]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         say(f"Installing Debian's {' and '.join(missing)} for the tests that take longer (once)")
         succeeds("apt-get", "-q", "install", "--yes", "--no-install-recommends", *missing)
