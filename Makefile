@@ -2,7 +2,7 @@
 # PYTHON=... picks an interpreter, ARGS=... goes to media-proxy serve or to pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-slow test-stack bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor bench-codecs docs check fmt clean
+.PHONY: help serve test test-slow test-stack bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor bench-migrate bench-codecs docs check fmt clean
 
 # The newest Python that runs here makes .venv ready for $(1); when it is ready already, this takes a moment.
 define ready
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-catalogue measure pages of a catalogue with a million records, on SQLite and PostgreSQL"
 	@echo "make bench-video     measure stills of a film of 1 GiB in MinIO, beside ffmpeg on the same film"
 	@echo "make bench-processor measure what it costs to have pictures made by a processor"
+	@echo "make bench-migrate   measure how long objects take from one store to another, beside mc and rclone"
 	@echo "make bench-codecs    measure the codecs: CPU time and bytes at equal quality"
 	@echo "make docs       build the docs as a site, in build/site; what is not in order there stops it"
 	@echo "make check      lint, see that the code is formatted, check types"
@@ -45,7 +46,7 @@ test-stack:
 	$(call ready,test)
 	@exec .venv/bin/python -m pytest -m stack -n 0 $(ARGS)
 
-bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor:
+bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor bench-migrate:
 	$(call ready,check)
 	@exec .venv/bin/python -m benchmarks.$(@:bench-%=%) $(ARGS)
 
