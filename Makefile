@@ -44,7 +44,7 @@ test-slow:
 
 test-stack:
 	$(call ready,test)
-	@exec .venv/bin/python -m pytest -m stack -n 0 $(ARGS)
+	@exec .venv/bin/python -m pytest -m "stack and not slow" -n 0 $(ARGS)
 
 bench-images bench-overload bench-hits bench-uploads bench-catalogue bench-video bench-processor bench-migrate:
 	$(call ready,check)

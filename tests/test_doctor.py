@@ -35,6 +35,8 @@ from tests.kit.processor import TOKEN, RunningProcessor
 from tests.kit.server import KEPT_VARIABLES, REPOSITORY, SECRET, RunningServer
 from tests.kit.stores import ObjectStore
 
+pytestmark = pytest.mark.stack
+
 DOCTOR_S = 60.0
 ROW = re.compile(r"(\S+) {2,}(\S.*?) {2,}(ok|warning|broken|skipped)\s*(.*)")
 EVERY_S3_CHECK = (

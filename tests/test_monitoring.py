@@ -238,13 +238,19 @@ class Watch:
     called: Pager
     prometheus: Client
 
-    def woken(self, alert: str, meanwhile: Callable[[], object] = lambda: None) -> bool:
-        """Whether somebody is called for *alert*, while *meanwhile* is done again and again."""
-        return until(lambda: (meanwhile(), (alert, "firing") in self.called.told)[1], UP_S)
+    @contextmanager
+    def wakes(self, *alerts: str, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Somebody is called for each of *alerts*, and when what is done within has ended that, they are told that it is over.
 
-    def over(self, alert: str, meanwhile: Callable[[], object] = lambda: None) -> bool:
-        """Whether they are told that it is over."""
-        return until(lambda: (meanwhile(), (alert, "resolved") in self.called.told)[1], UP_S)
+        *meanwhile* is done again and again.
+        """
+        self._told(alerts, "firing", meanwhile)
+        yield
+        self._told(alerts, "resolved", meanwhile)
+
+    def _told(self, alerts: tuple[str, ...], state: str, meanwhile: Callable[[], object]) -> None:
+        wanted = {(alert, state) for alert in alerts}
+        assert until(lambda: (meanwhile(), wanted <= {*self.called.told})[1], UP_S), self.called.told
 
 
 @pytest.fixture(scope="module")
@@ -312,11 +318,8 @@ def test_every_panel_has_something_to_show(watch: Watch, client: Client) -> None
 def test_a_dead_store_wakes_somebody(watch: Watch, client: Client) -> None:
     key = client.stored(pictures.jpeg(64, 48))["key"]
     watch.store.kill()
-    for alert in ("MediaStoreDown", "MediaStoresDown"):
-        assert watch.woken(alert, lambda: client.get(media(key))), watch.called.told
-    watch.store.start()
-    for alert in ("MediaStoreDown", "MediaStoresDown"):
-        assert watch.over(alert), watch.called.told
+    with watch.wakes("MediaStoreDown", "MediaStoresDown", meanwhile=lambda: client.get(media(key))):
+        watch.store.start()
 
 
 @pytest.mark.stack
@@ -324,11 +327,8 @@ def test_a_dead_store_wakes_somebody(watch: Watch, client: Client) -> None:
 def test_a_dead_scanner_and_the_errors_that_it_makes_wake_somebody(watch: Watch, client: Client) -> None:
     photo = pictures.jpeg(64, 48)
     watch.clamd.kill()
-    for alert in ("MediaScannerDown", "MediaErrors"):
-        assert watch.woken(alert, lambda: client.upload(photo)), watch.called.told
-    watch.clamd.start()
-    for alert in ("MediaScannerDown", "MediaErrors"):
-        assert watch.over(alert, lambda: client.upload(photo)), watch.called.told
+    with watch.wakes("MediaScannerDown", "MediaErrors", meanwhile=lambda: client.upload(photo)):
+        watch.clamd.start()
 
 
 @pytest.mark.stack
@@ -337,11 +337,8 @@ def test_a_dead_processor_wakes_somebody(watch: Watch, client: Client) -> None:
     key = client.stored(pictures.jpeg(64, 48))["key"]
     watch.processor.kill()
     assert client.get(media(key, "w=33")).status == 503
-    for alert in ("MediaProcessorsGone", "MediaDown"):
-        assert watch.woken(alert), watch.called.told
-    watch.processor.start()
-    for alert in ("MediaProcessorsGone", "MediaDown"):
-        assert watch.over(alert), watch.called.told
+    with watch.wakes("MediaProcessorsGone", "MediaDown"):
+        watch.processor.start()
 
 
 @pytest.mark.stack
@@ -349,23 +346,17 @@ def test_a_dead_processor_wakes_somebody(watch: Watch, client: Client) -> None:
 def test_a_queue_that_stands_still_wakes_somebody(watch: Watch, client: Client) -> None:
     film = client.stored(pictures.mp4(320, 240, seconds=1), "video/mp4")["key"]
     watch.worker.suspend()
-    try:
-        client.post(f"/api/assets/{film}/jobs", b'{"profile": "480p"}', {"Content-Type": "application/json"})
-        for alert in ("MediaJobsOld", "MediaDown"):
-            assert watch.woken(alert), watch.called.told
-    finally:
+    client.post(f"/api/assets/{film}/jobs", b'{"profile": "480p"}', {"Content-Type": "application/json"})
+    with watch.wakes("MediaJobsOld", "MediaDown"):
         watch.worker.resume()
-    for alert in ("MediaJobsOld", "MediaDown"):
-        assert watch.over(alert), watch.called.told
 
 
 @pytest.mark.stack
 @pytest.mark.timeout(300)
 def test_a_dead_redis_wakes_somebody(watch: Watch, client: Client) -> None:
     watch.redis.kill()
-    assert watch.woken("MediaRedisDown", lambda: client.get(media("ann/nothing.jpg", "w=5"))), watch.called.told
-    watch.redis.start()
-    assert watch.over("MediaRedisDown"), watch.called.told
+    with watch.wakes("MediaRedisDown", meanwhile=lambda: client.get(media("ann/nothing.jpg", "w=5"))):
+        watch.redis.start()
 
 
 @pytest.mark.stack
@@ -373,11 +364,8 @@ def test_a_dead_redis_wakes_somebody(watch: Watch, client: Client) -> None:
 def test_a_back_end_that_takes_no_events_wakes_somebody(watch: Watch, client: Client) -> None:
     watch.back_end.answers[:] = [500] * 1000
     client.stored(pictures.jpeg(64, 48))
-    for alert in ("MediaEventsOld", "MediaEventsDead"):
-        assert watch.woken(alert), watch.called.told
-    watch.back_end.answers.clear()
-    for alert in ("MediaEventsOld", "MediaEventsDead"):
-        assert watch.over(alert), watch.called.told
+    with watch.wakes("MediaEventsOld", "MediaEventsDead"):
+        watch.back_end.answers.clear()
 
 
 @pytest.mark.stack
@@ -386,14 +374,13 @@ def test_what_is_found_bad_wakes_somebody(watch: Watch, client: Client) -> None:
     key = client.stored(pictures.jpeg(64, 48))["key"]
     with closing(sqlite3.connect(watch.proxy.data / "catalogue.sqlite")) as database, database:
         database.execute("UPDATE assets SET state = 'quarantined' WHERE key = ?", (key,))
-    assert watch.woken("MediaQuarantined"), watch.called.told
-    assert watch.over("MediaQuarantined"), "it is told of once"
+    with watch.wakes("MediaQuarantined"):
+        """After an hour, here ten seconds, it is news no more."""
 
 
 @pytest.mark.stack
 @pytest.mark.timeout(300)
 def test_a_dead_proxy_wakes_somebody(watch: Watch, client: Client) -> None:
     watch.proxy.kill()
-    assert watch.woken("MediaDown"), watch.called.told
-    watch.proxy.start()
-    assert watch.over("MediaDown"), watch.called.told
+    with watch.wakes("MediaDown"):
+        watch.proxy.start()

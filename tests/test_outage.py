@@ -20,6 +20,8 @@ from tests.kit.server import RunningServer
 from tests.kit.stores import ObjectStore, provided
 from tests.kit.waiting import until
 
+pytestmark = pytest.mark.stack
+
 WRITERS = 4
 SIZES = (2_000, 60_000, 400_000, 3_000_000)
 """All of them stay in hand until a store has them, so that none of these uploads may fail."""

@@ -20,6 +20,8 @@ from tests.kit.server import RunningServer
 from tests.kit.stores import ObjectStore, provided, shared
 from tests.kit.waiting import until
 
+pytestmark = pytest.mark.stack
+
 PHOTO = pictures.jpeg(64, 48)
 PNG = pictures.png(32, 32)
 Serve = Callable[..., RunningServer]

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from hashlib import md5
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from tests.kit.output import Output
-from tests.kit.ports import free_port
+from tests.kit.daemon import Daemon
 from tests.kit.shared import required
-from tests.kit.waiting import until
 
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 """What every scanner knows, and nobody is harmed by (eicar.org); here in two, so that none finds it in this file."""
@@ -36,19 +31,14 @@ def write_signatures(folder: Path) -> None:
     (folder / "tests.ndb").write_text(f"Bad.Word:0:*:{BAD_WORD.hex()}\n")
 
 
-class Clamd:
-    """One clamd with a port, a Unix socket and a folder of its own, which stay through a restart. *further* are lines of its
-    configuration. Use it as a context, or kill() it.
-    """
+class Clamd(Daemon):
+    """One clamd with a Unix socket beside its port. *further* are lines of its configuration."""
 
     def __init__(self, folder: Path, further: tuple[str, ...] = ()) -> None:
-        self.folder = folder
-        self.port = free_port()
+        super().__init__(folder)
         # Names of sockets are short: those of tests' folders may not be.
         self._sockets = Path(tempfile.mkdtemp(prefix="clamd-"))
-        self.output = Output()
         self._further = further
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -60,15 +50,15 @@ class Clamd:
         """The same by its Unix socket."""
         return f"unix://{self._sockets}/ctl"
 
-    @property
-    def pid(self) -> int:
-        """Its own, while it runs."""
-        assert self._process is not None
-        return self._process.pid
+    def spooled(self) -> list[Path]:
+        """What it holds of bodies that it has not come to the end of."""
+        return [*(self.folder / "spool").rglob("*")]
 
-    def start(self) -> Self:
-        """Start it, also again after kill(), and wait until it answers."""
-        assert self._process is None or self._process.poll() is not None, "it runs already"
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _prepared(self) -> list[str]:
         signatures = self.folder / "signatures"
         for place in (signatures, self.folder / "spool"):
             place.mkdir(parents=True, exist_ok=True)
@@ -82,57 +72,12 @@ class Clamd:
         )
         configuration = self.folder / "clamd.conf"
         configuration.write_text("\n".join(lines) + "\n")
-        self._process = subprocess.Popen(
-            ["clamd", "--config-file", str(configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"},
-        )
-        assert self._process.stdout is not None
-        self.output = Output()
-        self.output.follow(self._process.stdout)  # type: ignore[arg-type]
-        if not until(self._answers):
-            self.kill()
-            raise AssertionError(f"clamd did not answer:\n{self.output.text[-1500:]}")
-        return self
-
-    def spooled(self) -> list[Path]:
-        """What it holds of bodies that it has not come to the end of."""
-        return [*(self.folder / "spool").rglob("*")]
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(10)
-            self.output.join()
-
-    def pause(self) -> None:
-        """SIGSTOP: its port takes connections, and nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT after pause()."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        return ["clamd", "--config-file", str(configuration)]
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise AssertionError(f"clamd ended with {self._process.returncode}:\n{self.output.text[-1500:]}")
-        try:
-            with closing(socket.create_connection(("127.0.0.1", self.port), 5)) as line:
-                line.sendall(b"zPING\0")
-                return line.recv(16).startswith(b"PONG")
-        except OSError:
-            return False
+        with closing(socket.create_connection(("127.0.0.1", self.port), 5)) as line:
+            line.sendall(b"zPING\0")
+            return line.recv(16).startswith(b"PONG")
 
 
 def provided(folder: Path, *further: str) -> Clamd:
