@@ -1,8 +1,9 @@
 """How long objects take from one store to another, beside MinIO's client and rclone: ``make bench-migrate``.
 
 Two MinIO on loopback, and in the first many small objects and some large ones. Each tool brings all of them into a bucket of its
-own, in turn, that as often as ROUNDS says, with as many at one time as the others. What each checks differs: `migrate` compares
-the digest of every byte it has read and written, looks at first bytes, and writes down what is done; the others compare sizes.
+own, in turn, that as often as ROUNDS says; ours and rclone eight at a time, mc as many as it likes. What each checks differs:
+`migrate` compares the digest of every byte it has read and written, looks at first bytes, and writes down what is done; the others
+compare sizes.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def main() -> None:
                 return [sys.executable, "-m", "proxy", "migrate", *places, *with_settings, *more]
 
             def mirror(target: str, bucket: str = bucket) -> list[str]:
-                return [str(client), "mirror", "--quiet", "--max-workers", str(AT_ONCE), f"old/{bucket}", f"new/{target}"]
+                return [str(client), "mirror", "--quiet", f"old/{bucket}", f"new/{target}"]
 
             def copy(target: str, bucket: str = bucket) -> list[str]:
                 return [rclone, "copy", "--transfers", str(AT_ONCE), f"old:{bucket}", f"new:{target}"]
