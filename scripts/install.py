@@ -210,16 +210,21 @@ def provide_packages() -> None:
 
 
 def provide_stores() -> None:
-    """versitygw, MinIO with its client and Helm, for the tests that run them: built where Go is, else said; in CI a must."""
+    """versitygw, MinIO with its client and Helm, for the tests that run them; in CI a must."""
     for program in stores.missing():
-        if shutil.which("go"):
-            say(f"Building {program.name} for the tests (some minutes, once; kept in {stores.folder()})")
-        if (failure := stores.build(program)) is None:
-            continue
-        advice = f"The tests with a real {program.name} need what is not here: {failure}. Install Go 1.25 or newer."
-        if os.environ.get("CI") == "true":
-            raise Failure(advice)
-        say(f"{advice} Until then they are skipped.")
+        provide(program)
+
+
+def provide(program: stores.Program) -> None:
+    """A program in Go for the tests that run it: built where Go is, else said."""
+    if shutil.which("go"):
+        say(f"Building {program.name} for the tests (some minutes, once; kept in {stores.folder()})")
+    if (failure := stores.build(program)) is None:
+        return
+    advice = f"The tests with a real {program.name} need what is not here: {failure}. Install Go 1.25 or newer."
+    if os.environ.get("CI") == "true":
+        raise Failure(advice)
+    say(f"{advice} Until then they are skipped.")
 
 
 def provide_clients() -> None:
@@ -235,12 +240,14 @@ def provide_clients() -> None:
 
 
 def provide_for_slow() -> None:
-    """Java, Maven and by it the Kotlin compiler, for the examples of the docs; mmdebstrap for the image; in CI a must."""
+    """Java, Maven and by it the Kotlin compiler, for the examples of the docs; mmdebstrap for the image; Traefik; in CI a must."""
     programs = (("java", "default-jre-headless"), ("mvn", "maven"), ("mmdebstrap", "mmdebstrap"))
     missing = [package for program, package in programs if shutil.which(program) is None]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         say(f"Installing Debian's {' and '.join(missing)} for the tests that take longer (once)")
         succeeds("apt-get", "-q", "install", "--yes", "--no-install-recommends", *missing)
+    if not os.access(stores.TRAEFIK.path, os.X_OK):
+        provide(stores.TRAEFIK)
     if not kotlin.folder().exists():
         say(f"Fetching the Kotlin compiler for the tests of the docs' examples (once; kept in {kotlin.folder()})")
     if (failure := kotlin.install()) is None:

@@ -5,6 +5,7 @@ They lie outside the clone, in the user's cache; MEDIA_TEST_STORES names another
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,11 +16,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Program:
-    """A program out of a Go module; *package* is what is built, *version* the module's."""
+    """A program out of a Go module; *package* is what is built, *version* the module's.
+
+    *module* is given where that replaces modules of others, which Go does only within it.
+    """
 
     name: str
     package: str
     version: str
+    module: str | None = None
 
     @property
     def path(self) -> Path:
@@ -34,6 +39,8 @@ PROGRAMS = (
     Program("mc", "github.com/minio/mc", "v0.0.0-20250313080218-cf909e1063a9"),
     Program("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1"),
 )
+TRAEFIK = Program("traefik", "github.com/traefik/traefik/v3/cmd/traefik", "v3.5.3", "github.com/traefik/traefik/v3")
+"""For the tests that take longer alone: it is as large as all the others."""
 
 
 def folder() -> Path:
@@ -54,9 +61,26 @@ def build(program: Program) -> str | None:
     folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder()) as fresh:
         environ = os.environ | {"GOBIN": fresh, "CGO_ENABLED": "0", "GOFLAGS": ""}
-        command = ["go", "install", "-ldflags=-s -w", f"{program.package}@{program.version}"]
-        ended = subprocess.run(command, env=environ, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        command, place = ["go", "install", "-ldflags=-s -w", f"{program.package}@{program.version}"], None
+        if program.module is not None:
+            found = _go(["go", "mod", "download", "-json", f"{program.module}@{program.version}"], environ)
+            if found.returncode != 0:
+                return _reason(found)
+            place = Path(fresh) / "module"
+            shutil.copytree(json.loads(found.stdout)["Dir"], place, copy_function=shutil.copyfile)
+            for copied in (place, *place.rglob("*/")):  # Go's cache is read-only, and what is to be removed must not be
+                copied.chmod(0o755)
+            command = ["go", "build", "-ldflags=-s -w", "-o", f"{fresh}/{program.name}", program.package]
+        ended = _go(command, environ, place)
         if ended.returncode != 0:
-            return (ended.stderr.strip().splitlines() or ["go install failed"])[-1]
+            return _reason(ended)
         (Path(fresh) / program.name).replace(program.path)
     return None
+
+
+def _go(command: list[str], environ: dict[str, str], place: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=place, env=environ, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+def _reason(ended: subprocess.CompletedProcess[str]) -> str:
+    return (ended.stderr.strip().splitlines() or ["go failed"])[-1]
