@@ -99,7 +99,7 @@ def test_it_speaks_tls_and_leads_there_from_plain_http(edge: Edge) -> None:
     assert (there.status, there.headers["Location"]) == (301, "https://127.0.0.1/api/media/a/b.jpg?w=1")
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(OSError, match=r"(?i)ssl|tls|protocol|version"):
         Client(edge.traefik.url, trusted=old).get("/")
