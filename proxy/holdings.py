@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -35,10 +36,11 @@ class Waiting(Protocol):
 class Survey:
     """The holdings, and how long the oldest of *events* waits, as they were at the last look. Nobody asks: nobody looks."""
 
-    def __init__(self, sums: Sums, events: Waiting, clock: Clock = utc_now) -> None:
+    def __init__(self, sums: Sums, events: Waiting, clock: Clock = utc_now, now: Callable[[], float] = time.monotonic) -> None:
         self._sums = sums
         self._events = events
         self._clock = clock
+        self._now = now
         self._not_before = 0.0
         self._looking: asyncio.Task[None] | None = None
         self.last = Holdings()
@@ -47,7 +49,7 @@ class Survey:
     async def fresh(self) -> None:
         """Look, if the last look is some time ago: longer where that is dear."""
         if self._looking is None or self._looking.done():
-            if time.monotonic() < self._not_before:
+            if self._now() < self._not_before:
                 return
             self._looking = asyncio.create_task(self._look())
         await asyncio.wait([self._looking], timeout=PATIENCE_S)
@@ -59,9 +61,10 @@ class Survey:
             await asyncio.gather(self._looking, return_exceptions=True)
 
     async def _look(self) -> None:
-        begun = time.monotonic()
+        begun = self._now()
+        dear = 0.0
         with suppress(MediaError):  # then they are shown as they were
             self.last = await self._sums.holdings(MOST_OWNERS)
             self.oldest_event_s = (await self._events.oldest(self._clock())).total_seconds()
-        now = time.monotonic()
-        self._not_before = now + max(PAUSE_S, SHARE * (now - begun))
+            dear = SHARE * (self._now() - begun)
+        self._not_before = self._now() + max(PAUSE_S, dear)
