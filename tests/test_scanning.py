@@ -15,6 +15,8 @@ from tests.kit.aftereffects import harmless
 from tests.kit.clamd import BAD_WORD, FOUND_WORD, Clamd, provided
 from tests.kit.client import UNKNOWN, Answer, Client, FilePart, media
 from tests.kit.commands import command
+from tests.kit.doors import doors
+from tests.kit.ports import free_port
 from tests.kit.promises import confirm, offer, sent
 from tests.kit.server import SECRET, RunningServer
 from tests.kit.tus import begun
@@ -209,6 +211,7 @@ def test_a_scanner_that_dies_in_the_middle_of_a_body_lets_nothing_through(clamd:
 
 @pytest.mark.slow  # a scanner that stands still is given its time
 def test_a_scanner_that_stands_still_is_found_out(clamd: Clamd, scanning: RunningServer, client: Client) -> None:
+    scanning.warm()
     clamd.pause()
     try:
         with harmless(scanning, 503, "unavailable", lines=3) as bad:
@@ -265,6 +268,17 @@ def test_what_came_while_the_scanner_was_away_is_shown_when_it_is_clean(clamd: C
     assert client.get(media(infected)).status == 404
     assert set(keys_of(client)) == {clean, promised}
     assert until(lambda: lenient.metric("media_scan_waiting") == 0, 60)
+
+
+@pytest.mark.slow  # nobody finds it until every process must have looked
+def test_no_process_gives_what_another_has_stored_unscanned(tmp_path: Path) -> None:
+    env = {"CLAMAV_URL": f"tcp://127.0.0.1:{free_port()}", "MEDIA_SCAN_POLICY": "quarantine", "MEDIA_WORKERS": "2"}
+    with RunningServer(tmp_path, env) as server, doors(server, "me") as each:
+        for door in each:
+            stored = door.request("POST", "/api/upload", {"Content-Type": UNKNOWN}, PHOTO)
+            assert (stored.status, stored.json["state"]) == (201, "quarantined")
+            assert [one.get(media(stored.json["key"])).status for one in each] == [404, 404]
+            assert [one.get(media(stored.json["key"], "w=9")).status for one in each] == [404, 404]
 
 
 # -- what was there before ----------------------------------------------------------------------------------------------------
